@@ -1,0 +1,44 @@
+// Package signaling is what the doors share: the codec of input packets, the
+// messages of the websocket protocol (PROTOCOL.md beside this file), and what
+// a door asks of a session on behalf of one connection. It imports media only.
+package signaling
+
+import (
+	"context"
+
+	"fenrir/media"
+)
+
+// Attachment is one connection's place in a session. A door gets one from its
+// Attach function and calls Detach when the connection is over, whoever ended it.
+// No method but the Next… ones blocks.
+type Attachment interface {
+	// ID is the peer's id, unique within the session.
+	ID() string
+	// Codec is the video codec that this peer will be sent. It never changes.
+	Codec() media.Codec
+	// Grant is what the peer may do now.
+	Grant() media.GrantBits
+	// Context ends when the peer must go: session over, superseded, revoked.
+	// context.Cause is then a *media.Cause.
+	Context() context.Context
+	// NextVideo blocks until a unit for this peer is there, or ctx or Context
+	// ends. The first one is a key frame, and so is the first after a loss.
+	NextVideo(ctx context.Context) (media.Unit, error)
+	// NextAudio is the same for Opus packets; a slow reader loses the oldest.
+	NextAudio(ctx context.Context) (media.Unit, error)
+	// NextNote blocks until there is news for the client, or ctx or Context ends.
+	// The first notes tell the present state and cursor.
+	NextNote(ctx context.Context) (media.Note, error)
+	// Input hands an event to the session's devices if the grant allows it.
+	// What it does not allow is counted and dropped.
+	Input(media.Input)
+	// RequestKeyFrame asks for one; requests of all peers are coalesced to at
+	// most one per 500 ms and encoder.
+	RequestKeyFrame()
+	// Estimate tells the bitrate, kbit/s, that the path to this peer carries.
+	Estimate(kbps int)
+	// Detach ends the attachment; what the peer held is released. Idempotent,
+	// the first cause wins.
+	Detach(cause *media.Cause)
+}
