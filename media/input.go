@@ -59,10 +59,11 @@ type Input struct {
 
 // Contact is one finger or pen tip.
 type Contact struct {
-	Event    uint8 // 0 hover 1 down 2 up 3 move 4 cancel 5 button 6 leave 7 cancel-all
-	Tool     uint8 // pen only: 1 pen, 2 eraser
-	Buttons  uint8 // pen only
-	Rotation uint16
+	Event    uint8  // 0 hover 1 down 2 up 3 move 4 cancel 5 button 6 leave 7 cancel-all
+	Tool     uint8  // pen only: 1 pen, 2 eraser
+	Buttons  uint8  // pen only
+	Rotation uint16 // degrees, 0xFFFF unknown
+	Tilt     uint8  // pen only: degrees from upright 0…90, 0xFF unknown
 	ID       uint32
 	X, Y     float32 // 0…1 of the picture
 	Pressure float32 // 0…1
@@ -80,6 +81,7 @@ type Pad struct {
 	LT, RT     uint8
 	LX, LY     int16
 	RX, RY     int16
+	Touchpad   uint8 // PadTouch: which of the pad's touchpads
 	Motion     uint8 // 1 accelerometer (m/s²) 2 gyroscope (deg/s)
 	Vector     [3]float32
 	Battery    uint8 // state
