@@ -1,0 +1,224 @@
+package session
+
+import (
+	"context"
+	"sync"
+
+	"fenrir/media"
+)
+
+// maxQueued bounds what a reader may fall behind before it loses units: about
+// 250 ms of 60 fps video, 160 ms of 10 ms audio packets.
+const maxQueued = 16
+
+// Fanout hands the units of one encoder to any number of readers. Write never
+// blocks: a video reader that falls behind loses everything up to the next key
+// frame, which is asked for; an audio reader loses the oldest packets. Units
+// are shared, not copied.
+type Fanout struct {
+	kind   media.Kind
+	askKey func() // asks the encoder for a key frame; never blocks
+
+	mu      sync.Mutex // guards what follows; nothing is called while it is held
+	readers map[*Reader]struct{}
+	written uint64
+	closed  error // why, once closed
+}
+
+// NewFanout makes a Fanout for units of one kind. askKey may be nil for audio.
+func NewFanout(kind media.Kind, askKey func()) *Fanout {
+	if askKey == nil {
+		askKey = func() {}
+	}
+	return &Fanout{kind: kind, askKey: askKey, readers: make(map[*Reader]struct{})}
+}
+
+// Reader is one subscriber of a Fanout.
+type Reader struct {
+	of   *Fanout
+	wake chan struct{} // 1 slot: something to read, or closed
+
+	mu      sync.Mutex // guards what follows
+	queue   []media.Unit
+	needKey bool
+	dropped uint64
+	closed  error
+}
+
+// NewReader subscribes. A video reader first gets a key frame, which is asked
+// for at once. The caller closes the Reader.
+func (f *Fanout) NewReader() *Reader {
+	r := &Reader{of: f, wake: make(chan struct{}, 1), needKey: f.kind == media.Video}
+	f.mu.Lock()
+	if f.closed != nil {
+		r.closed = f.closed
+	} else {
+		f.readers[r] = struct{}{}
+	}
+	f.mu.Unlock()
+	if r.needKey {
+		f.askKey()
+	}
+	return r
+}
+
+// Readers is the number of subscribers.
+func (f *Fanout) Readers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.readers)
+}
+
+// Written is the number of units written so far.
+func (f *Fanout) Written() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.written
+}
+
+// Dropped is the number of units that the present readers lost.
+func (f *Fanout) Dropped() (n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r := range f.readers {
+		r.mu.Lock() // order: Fanout.mu, then Reader.mu
+		n += r.dropped
+		r.mu.Unlock()
+	}
+	return n
+}
+
+// Write hands u to all readers. It never blocks.
+func (f *Fanout) Write(u media.Unit) {
+	ask := false
+	f.mu.Lock()
+	f.written++
+	for r := range f.readers {
+		ask = r.put(u) || ask
+	}
+	f.mu.Unlock()
+	if ask {
+		f.askKey()
+	}
+}
+
+// Break tells the readers that what comes next does not continue what they had:
+// a new encoder life. They wait for its key frame.
+func (f *Fanout) Break() {
+	if f.kind != media.Video {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r := range f.readers {
+		r.mu.Lock() // order: Fanout.mu, then Reader.mu
+		r.needKey = true
+		r.mu.Unlock()
+	}
+}
+
+// Close ends all readers with err once they have read what is queued.
+func (f *Fanout) Close(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed != nil {
+		return
+	}
+	f.closed = err
+	for r := range f.readers {
+		r.end(err)
+	}
+	clear(f.readers)
+}
+
+// put queues u and reports whether a key frame is needed because of a loss.
+// Called with f.mu held.
+func (r *Reader) put(u media.Unit) (askKey bool) {
+	r.mu.Lock()
+	switch {
+	case r.needKey && !u.Key:
+		r.dropped++
+		r.mu.Unlock()
+		return false
+	case r.needKey:
+		r.needKey = false
+		r.dropped += uint64(len(r.queue))
+		r.queue = append(r.queue[:0], u)
+	case len(r.queue) < maxQueued:
+		r.queue = append(r.queue, u)
+	case r.of.kind == media.Audio:
+		r.dropped++
+		copy(r.queue, r.queue[1:])
+		r.queue[len(r.queue)-1] = u
+	case u.Key:
+		r.dropped += uint64(len(r.queue))
+		clear(r.queue)
+		r.queue = append(r.queue[:0], u)
+	default:
+		r.dropped += uint64(len(r.queue)) + 1
+		clear(r.queue)
+		r.queue = r.queue[:0]
+		r.needKey = true
+		askKey = true
+	}
+	r.mu.Unlock()
+	r.signal()
+	return askKey
+}
+
+func (r *Reader) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Reader) end(err error) {
+	r.mu.Lock()
+	if r.closed == nil {
+		r.closed = err
+	}
+	r.mu.Unlock()
+	r.signal()
+}
+
+// Next blocks until a unit is there, the Fanout was closed (its error), or ctx
+// ended (its cause). One goroutine reads.
+func (r *Reader) Next(ctx context.Context) (media.Unit, error) {
+	for {
+		r.mu.Lock()
+		if len(r.queue) > 0 {
+			u := r.queue[0]
+			n := copy(r.queue, r.queue[1:])
+			r.queue[n] = media.Unit{} // let the bytes go
+			r.queue = r.queue[:n]
+			r.mu.Unlock()
+			return u, nil
+		}
+		err := r.closed
+		r.mu.Unlock()
+		if err != nil {
+			return media.Unit{}, err
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return media.Unit{}, context.Cause(ctx)
+		}
+	}
+}
+
+// Dropped is the number of units that this reader lost.
+func (r *Reader) Dropped() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dropped
+}
+
+// Close unsubscribes; a Next that waits returns err. Idempotent.
+func (r *Reader) Close(err error) {
+	r.of.mu.Lock()
+	delete(r.of.readers, r)
+	r.of.mu.Unlock()
+	r.end(err)
+}

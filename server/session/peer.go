@@ -1,0 +1,318 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"fenrir/media"
+)
+
+// Grant is what a peer may do besides watching.
+type Grant media.GrantBits
+
+// Full allows everything, View nothing but watching.
+var (
+	Full = Grant{Keyboard: true, Pointer: true, Pads: true}
+	View = Grant{}
+)
+
+// Allows tells whether in may come from a peer with this grant.
+func (g Grant) Allows(in media.Input) bool {
+	switch in.Kind {
+	case media.KeyDown, media.KeyUp, media.Text:
+		return g.Keyboard
+	case media.PointerMove, media.PointerDelta, media.ButtonDown, media.ButtonUp,
+		media.ScrollV, media.ScrollH, media.Touch, media.Pen:
+		return g.Pointer
+	case media.PadArrival, media.PadState, media.PadTouch, media.PadMotion, media.PadBattery:
+		return g.Pads
+	case media.ReleaseAll:
+		return true
+	}
+	return false
+}
+
+// Peer is one connection attached to a session. It implements
+// signaling.Attachment. Only the Next… methods block.
+type Peer struct {
+	s      *Session
+	spec   media.PeerSpec
+	grant  Grant
+	since  time.Time
+	rung   *rung
+	video  *Reader
+	audio  *Reader
+	box    *mailbox
+	ctx    context.Context // ends with the peer; its cause says why
+	cancel context.CancelCauseFunc
+
+	estimate atomic.Int64 // kbit/s, 0 until known
+	denied   atomic.Uint64
+
+	held held // guarded by Session.mu
+	gone bool // guarded by Session.mu
+}
+
+// Attach makes a peer. One with the same id and person is superseded. It never
+// blocks: an encoder that has to start does so behind the scenes. The errors are
+// *media.Cause: no-encoder, too-many-sessions, or why the session is ending.
+func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
+	if spec.ID == "" {
+		spec.ID = "p_" + strings.ToLower(rand.Text())
+	}
+	if spec.ViewOnly {
+		grant = View
+	}
+	s.mu.Lock()
+	if s.phase == media.Ending || s.phase == media.Ended {
+		s.mu.Unlock()
+		return nil, asCause(s.Err())
+	}
+	old := s.peers[spec.ID]
+	if old != nil && old.spec.Person.ID != spec.Person.ID {
+		s.mu.Unlock()
+		return nil, &media.Cause{Code: media.CauseProtocol, Detail: "this peer id belongs to someone else"}
+	}
+	if old == nil && len(s.peers) >= s.cfg.MaxPeers {
+		s.mu.Unlock()
+		return nil, media.NewCause(media.CauseTooMany, "the session has its maximum of %d connections", s.cfg.MaxPeers)
+	}
+	r, err := s.rungFor(spec.Codecs)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	p := &Peer{s: s, spec: spec, grant: grant, since: time.Now(), rung: r, box: newMailbox()}
+	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
+	p.audio = s.audio.NewReader()
+	p.video = r.video.NewReader()
+	r.setFPS(s.fps)
+	cursor, move := s.cursor, s.move
+	if old != nil {
+		old.leave()
+	}
+	s.peers[spec.ID] = p
+	s.mu.Unlock()
+
+	if old != nil {
+		old.finish(&media.Cause{Code: media.CauseSuperseded, Detail: "the same client connected again"})
+	}
+	if cursor != nil {
+		p.box.put(media.Note{Cursor: cursor})
+	}
+	if move != nil {
+		p.box.put(media.Note{Move: move})
+	}
+	s.log.Info("peer attached", "peer", spec.ID, "person", spec.Person.ID, "transport", spec.Transport, "codec", r.choice.Encoder.Codec)
+	s.changed()
+	return p, nil
+}
+
+// rungFor finds the encoder for a peer: one that runs already if it decodes its
+// codec, else the best one. Called with mu held.
+func (s *Session) rungFor(codecs []media.Codec) (*rung, error) {
+	for _, r := range s.rungs {
+		if !r.resting && slices.Contains(codecs, r.choice.Encoder.Codec) {
+			return r, nil
+		}
+	}
+	choice, err := s.encoders.Choose(codecs)
+	if err != nil {
+		return nil, err
+	}
+	return s.startRung(choice), nil
+}
+
+func (p *Peer) state() media.PeerState {
+	return media.PeerState{
+		ID: p.spec.ID, Person: p.spec.Person, Transport: p.spec.Transport,
+		Codec: p.rung.choice.Encoder.Codec, Grant: media.GrantBits(p.grant), Since: p.since,
+	}
+}
+
+// ID implements signaling.Attachment.
+func (p *Peer) ID() string { return p.spec.ID }
+
+// Codec implements signaling.Attachment.
+func (p *Peer) Codec() media.Codec { return p.rung.choice.Encoder.Codec }
+
+// Grant implements signaling.Attachment.
+func (p *Peer) Grant() media.GrantBits { return media.GrantBits(p.grant) }
+
+// Context implements signaling.Attachment.
+func (p *Peer) Context() context.Context { return p.ctx }
+
+// NextVideo implements signaling.Attachment.
+func (p *Peer) NextVideo(ctx context.Context) (media.Unit, error) { return p.video.Next(ctx) }
+
+// NextAudio implements signaling.Attachment.
+func (p *Peer) NextAudio(ctx context.Context) (media.Unit, error) { return p.audio.Next(ctx) }
+
+// NextNote implements signaling.Attachment.
+func (p *Peer) NextNote(ctx context.Context) (media.Note, error) { return p.box.next(ctx, p.ctx) }
+
+// RequestKeyFrame implements signaling.Attachment.
+func (p *Peer) RequestKeyFrame() { p.rung.askKey() }
+
+// Estimate implements signaling.Attachment.
+func (p *Peer) Estimate(kbps int) {
+	p.estimate.Store(int64(kbps))
+	p.s.steer()
+}
+
+// Input implements signaling.Attachment.
+func (p *Peer) Input(in media.Input) {
+	if !p.grant.Allows(in) {
+		p.denied.Add(1)
+		return
+	}
+	s := p.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.gone {
+		return
+	}
+	switch in.Kind {
+	case media.ReleaseAll:
+		p.release()
+		return
+	case media.KeyDown:
+		if _, down := p.held.keys[in.Key]; down {
+			return // the display repeats by itself
+		}
+	case media.KeyUp:
+		if _, down := p.held.keys[in.Key]; !down {
+			return // not this peer's to release
+		}
+	case media.ButtonUp:
+		if _, down := p.held.buttons[in.Button]; !down {
+			return
+		}
+	}
+	p.held.apply(in)
+	if s.othersHold(in) {
+		return
+	}
+	s.inputs.put(in)
+}
+
+// othersHold tells whether in releases what another peer still holds. Called
+// with mu held.
+func (s *Session) othersHold(in media.Input) bool {
+	for _, p := range s.peers {
+		switch in.Kind {
+		case media.KeyUp:
+			if _, ok := p.held.keys[in.Key]; ok {
+				return true
+			}
+		case media.ButtonUp:
+			if _, ok := p.held.buttons[in.Button]; ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// release undoes what the peer holds. Called with Session.mu held.
+func (p *Peer) release() {
+	for _, in := range p.held.releases(media.Now()) {
+		if !p.s.othersHold(in) {
+			p.s.inputs.put(in)
+		}
+	}
+}
+
+// leave takes the peer out of the session. Called with Session.mu held; tells
+// whether it was in.
+func (p *Peer) leave() bool {
+	if p.gone {
+		return false
+	}
+	p.gone = true
+	p.release()
+	if p.s.peers[p.spec.ID] == p {
+		delete(p.s.peers, p.spec.ID)
+	}
+	p.s.alone = time.Now()
+	return true
+}
+
+// finish ends what a peer that has left still holds.
+func (p *Peer) finish(cause *media.Cause) {
+	p.cancel(cause)
+	p.video.Close(cause)
+	p.audio.Close(cause)
+	p.s.mu.Lock()
+	if p.rung.video.Readers() == 0 {
+		p.rung.unwatched = time.Now()
+		p.rung.setFPS(1)
+	}
+	p.s.mu.Unlock()
+	p.s.log.Info("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
+		"lost_video", p.video.Dropped(), "lost_audio", p.audio.Dropped(), "denied_inputs", p.denied.Load())
+}
+
+// Detach implements signaling.Attachment.
+func (p *Peer) Detach(cause *media.Cause) {
+	p.s.mu.Lock()
+	was := p.leave()
+	p.s.mu.Unlock()
+	if !was {
+		return
+	}
+	p.finish(cause)
+	p.s.steer()
+	p.s.changed()
+}
+
+// steer sets each encoder's bitrate to what its slowest player can take; those
+// who only watch have a say only where nobody plays, and never raise a cap.
+func (s *Session) steer() {
+	type order struct {
+		r    *rung
+		kbps int
+	}
+	var orders []order
+	s.mu.Lock()
+	for _, r := range s.rungs {
+		players, watchers := 0, 0
+		for _, p := range s.peers {
+			est := int(p.estimate.Load())
+			if p.rung != r || est == 0 {
+				continue
+			}
+			if p.spec.MaxKbps > 0 {
+				est = min(est, p.spec.MaxKbps)
+			}
+			if p.grant == View {
+				watchers = lower(watchers, est)
+			} else {
+				players = lower(players, est)
+			}
+		}
+		kbps := min(s.cfg.StartKbps, s.maxKbps)
+		if players > 0 {
+			kbps = players
+		} else if watchers > 0 {
+			kbps = watchers
+		}
+		orders = append(orders, order{r, max(min(kbps, s.maxKbps), s.cfg.MinKbps)})
+	}
+	s.mu.Unlock()
+	for _, o := range orders {
+		o.r.steer(o.kbps)
+	}
+}
+
+// lower is the smaller of two, where 0 stands for none.
+func lower(a, b int) int {
+	if a == 0 || b < a {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,249 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"fenrir/media"
+)
+
+const (
+	keyFrameGap  = 500 * time.Millisecond // at most one asked-for key frame per gap and encoder
+	bitrateGap   = time.Second            // at most one raise of the bitrate per gap
+	breakerLives = 10                     // worker lives in a row without a single frame until the session gives up
+	breakerShort = 100                    // worker lives in a row of less than shortLife until the session gives up
+	shortLife    = 5 * time.Second
+	maxBackoff   = 2 * time.Second
+)
+
+// rung is one encoder of a session: a Source that is run again when it dies,
+// and the fan-outs of what it makes. One rung of a session carries the audio.
+type rung struct {
+	s      *Session
+	choice Choice
+	audio  bool
+	video  *Fanout
+	orders chan media.Order
+
+	cancel context.CancelCauseFunc
+
+	resting   bool      // guarded by Session.mu: being stopped because nobody watches
+	unwatched time.Time // guarded by Session.mu: since when there is no reader
+
+	mu       sync.Mutex // guards what follows
+	kbps     int        // target
+	raised   time.Time  // when kbps last went up
+	fps      int        // what the encoder was told
+	keyAt    time.Time  // when a key frame was last ordered
+	keyTimer *time.Timer
+	element  string // from the worker's ready report
+	frames   uint64 // of this life
+	counts   media.Counts
+}
+
+// order hands o to the worker without waiting. A worker that takes no orders is
+// about to be found silent; losing one is then of no account.
+func (r *rung) order(o media.Order) {
+	select {
+	case r.orders <- o:
+	default:
+	}
+}
+
+// askKey orders a key frame, at once if the last one is long enough ago, else
+// as soon as it is. Requests in between fold into one. Never blocks.
+func (r *rung) askKey() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keyTimer != nil {
+		return
+	}
+	if wait := keyFrameGap - time.Since(r.keyAt); wait > 0 {
+		r.keyTimer = time.AfterFunc(wait, func() {
+			r.mu.Lock()
+			r.keyTimer = nil
+			r.keyAt = time.Now()
+			r.mu.Unlock()
+			r.order(media.Order{Kind: media.OrderKeyFrame})
+		})
+		return
+	}
+	r.keyAt = time.Now()
+	r.order(media.Order{Kind: media.OrderKeyFrame})
+}
+
+// steer moves the bitrate to kbps: down at once, up at most once a second,
+// changes below 3 % not at all.
+func (r *rung) steer(kbps int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case kbps == r.kbps, abs(kbps-r.kbps)*100 < 3*r.kbps:
+		return
+	case kbps > r.kbps && time.Since(r.raised) < bitrateGap:
+		return
+	case kbps > r.kbps:
+		r.raised = time.Now()
+	}
+	r.kbps = kbps
+	r.order(media.Order{Kind: media.OrderBitrate, Kbps: kbps})
+}
+
+func abs(n int) int {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
+
+// setFPS tells the encoder its upper bound; a rung that nobody watches runs at 1.
+func (r *rung) setFPS(fps int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if fps == r.fps {
+		return
+	}
+	r.fps = fps
+	r.order(media.Order{Kind: media.OrderFPS, FPS: fps})
+}
+
+func (r *rung) state() media.VideoState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return media.VideoState{
+		Codec: r.choice.Encoder.Codec, Encoder: r.choice.Encoder.Name, Element: r.element,
+		Hardware: r.choice.Encoder.Hardware, Reason: r.choice.Reason, Kbps: r.kbps,
+	}
+}
+
+// spec blocks until the display is up. The worker that asks has then already
+// initialised its libraries.
+func (r *rung) spec(ctx context.Context) (media.Spec, error) {
+	display, sound, err := r.s.waitDesktop(ctx)
+	if err != nil {
+		return media.Spec{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	spec := media.Spec{
+		Session: string(r.s.id),
+		Display: display,
+		Sound:   sound,
+		Video: &media.VideoSpec{
+			Encoder: r.choice.Encoder.Name, Codec: r.choice.Encoder.Codec,
+			FPS: r.fps, Kbps: r.kbps,
+		},
+	}
+	if r.audio && r.s.cfg.Audio != nil {
+		audio := *r.s.cfg.Audio
+		spec.Audio = &audio
+	}
+	return spec, nil
+}
+
+// Unit implements media.Sink.
+func (r *rung) Unit(u media.Unit) {
+	switch u.Kind {
+	case media.Video:
+		r.mu.Lock()
+		r.frames++
+		first := r.frames == 1
+		r.mu.Unlock()
+		r.video.Write(u)
+		if first {
+			r.s.firstFrame()
+		}
+	case media.Audio:
+		r.s.audio.Write(u)
+	}
+}
+
+// Report implements media.Sink.
+func (r *rung) Report(rep media.Report) {
+	switch rep.Kind {
+	case media.ReportReady:
+		r.mu.Lock()
+		r.element = rep.Element
+		r.mu.Unlock()
+		r.s.log.Info("media worker ready", "encoder", r.choice.Encoder.Name, "element", rep.Element, "reason", r.choice.Reason)
+		r.s.changed()
+	case media.ReportHeartbeat:
+		r.mu.Lock()
+		r.counts = rep.Counts
+		r.mu.Unlock()
+	case media.ReportSound:
+		r.s.soundChanged(rep.SoundOK)
+	case media.ReportResized:
+		r.s.resized(rep.Width, rep.Height)
+	}
+}
+
+// run keeps a Source alive until ctx ends or it fails for good.
+func (r *rung) run(ctx context.Context) error {
+	release, err := r.s.parts.Lease(r.choice.Encoder)
+	if err != nil {
+		return err
+	}
+	var last error
+	defer func() { release(last) }()
+
+	barren, short := 0, 0
+	for {
+		r.mu.Lock()
+		r.frames = 0
+		r.element = ""
+		r.mu.Unlock()
+		r.drainOrders()
+		began := time.Now()
+		last = r.s.parts.Source(r.choice.Encoder, r.spec).Run(ctx, r.orders, r)
+		if ctx.Err() != nil {
+			return last
+		}
+		var cause *media.Cause
+		if errors.As(last, &cause) && cause.Code == media.CauseNoEncoder {
+			return last
+		}
+		r.mu.Lock()
+		frames := r.frames
+		r.mu.Unlock()
+		if barren++; frames > 0 {
+			barren = 0
+		}
+		if short++; time.Since(began) >= shortLife {
+			short = 0
+		}
+		if barren >= breakerLives || short >= breakerShort {
+			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("the media worker died %d times in a row: %v", max(barren, short), last)}
+		}
+		r.s.workerDied(r, last, time.Since(began), frames)
+		r.video.Break()
+		if wait := max(backoff(barren), backoff(short-3)/8); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// backoff is 0 for n ≤ 0, then 50 ms doubling to 2 s.
+func backoff(n int) time.Duration {
+	if n <= 0 {
+		return 0
+	}
+	return min(50*time.Millisecond<<min(n-1, 10), maxBackoff)
+}
+
+func (r *rung) drainOrders() {
+	for {
+		select {
+		case <-r.orders:
+		default:
+			return
+		}
+	}
+}
