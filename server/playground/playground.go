@@ -1,0 +1,306 @@
+// Package playground is the program inside the binary: a window with a moving
+// scene that shows what reaches it. A newcomer plays with it, and tests measure
+// with it: it counts its pictures in a strip of black and white cells (see
+// StripCell), echoes keys, pointer, buttons, wheel and text on screen, in its window's
+// title (WM_NAME) and as JSON lines (see Event) in the file that the environment
+// variable FENRIR_PLAYGROUND_LOG names, and plays a tone on each key press. It promises
+// 60 pictures a second on a precise clock, whatever the sound server does, and
+// skips and counts pictures when the X server is slow. It is an X11 and PulseAudio client
+// like any other program and imports nothing that streams.
+package playground
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"fenrir/media/input/keysym"
+	"fenrir/server/playground/canvas"
+	"fenrir/server/playground/xwin"
+
+	"github.com/jezek/xgb"
+	"github.com/jezek/xgb/xproto"
+)
+
+// Mode is what the playground shows.
+type Mode string
+
+// The modes.
+const (
+	Fun     Mode = "fun"     // the wolf (F8)
+	Latency Mode = "latency" // the window flips black/white on each key or button press, at once (F9)
+	Busy    Mode = "busy"    // game-like motion over the whole picture (F10)
+)
+
+// LogVariable names the environment variable with the path of the log file.
+const LogVariable = "FENRIR_PLAYGROUND_LOG"
+
+const (
+	fps      = 60
+	openTime = 10 * time.Second // to connect and to show the window
+)
+
+// Main runs the playground until the player quits with Ctrl+Q, ctx ends or the display
+// is gone, and returns the exit status: 0 when it was asked to end, 1 when it
+// could not go on, 2 for a wrong command line.
+func Main(ctx context.Context, args []string) int {
+	flags := flag.NewFlagSet("fenrir playground", flag.ContinueOnError)
+	mode := flags.String("mode", string(Fun), "what to show: fun, latency or busy")
+	still := flags.Bool("still", false, "in latency mode, draw nothing between two flips")
+	verbose := flags.Bool("v", false, "write the events to the standard output too")
+	quiet := flags.Bool("quiet", false, "play no tones")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	switch Mode(*mode) {
+	case Fun, Latency, Busy:
+	default:
+		fmt.Fprintf(os.Stderr, "fenrir playground: no mode %q: it is fun, latency or busy\n", *mode)
+		return 2
+	}
+	// xgb prints what it also returns as errors.
+	xgb.Logger = log.New(io.Discard, "", 0)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	p := &player{panel: &panel{}, scenes: newScenes(), mode: Mode(*mode), still: *still, quiet: *quiet}
+	var logs []io.Writer
+	if name := os.Getenv(LogVariable); name != "" {
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "fenrir playground: open log:", err)
+			return 1
+		}
+		defer f.Close()
+		logs = append(logs, f)
+	}
+	if *verbose {
+		logs = append(logs, os.Stdout)
+	}
+	p.echo = newEcho(logs)
+	if err := p.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "fenrir playground:", err)
+		return 1
+	}
+	return 0
+}
+
+// player is the running playground. One goroutine owns it.
+type player struct {
+	mode  Mode
+	still bool
+	quiet bool
+
+	win     *xwin.Window
+	keymap  keymap
+	echo    *echo
+	frame   uint32
+	skipped uint64
+	white   bool // latency mode's colour
+	dirty   bool // latency mode: something to show
+	ready   bool
+	quit    bool
+	shown   []time.Time // of the last second
+	panel   *panel
+	scenes  scenes
+}
+
+// errDisplayGone ends the playground when the X server goes away.
+var errDisplayGone = errors.New("the display is gone")
+
+func (p *player) run(ctx context.Context) (err error) {
+	open, cancel := context.WithTimeout(ctx, openTime)
+	p.win, err = xwin.Open(open, os.Getenv("DISPLAY"), os.Getenv("XAUTHORITY"), "Fenrir playground")
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer p.win.Close()
+	// Round trips to a hung server end with ctx.
+	unhang := context.AfterFunc(ctx, p.win.Abort)
+	defer unhang()
+	if p.keymap, err = readKeymap(p.win.X); err != nil {
+		return err
+	}
+	q, err := xproto.QueryPointer(p.win.X, p.win.Root).Reply()
+	if err != nil {
+		return fmt.Errorf("where is the pointer: %w", err)
+	}
+	p.echo.move(q.RootX, q.RootY)
+	ticks, err := newClock(fps)
+	if err != nil {
+		return err
+	}
+	defer ticks.Close()
+	if err := p.loop(ctx, ticks); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (p *player) loop(ctx context.Context, ticks *clock) error {
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	p.dirty = true
+	for !p.quit {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev, ok := <-p.win.Events():
+			if !ok {
+				return errDisplayGone
+			}
+			if err := p.handle(ev); err != nil {
+				return err
+			}
+			if p.mode == Latency && p.dirty {
+				if err := p.draw(); err != nil {
+					return err
+				}
+			}
+		case missed, ok := <-ticks.C:
+			if !ok {
+				return errors.New("the clock stopped")
+			}
+			if err := p.tick(missed); err != nil {
+				return err
+			}
+		case <-second.C:
+			p.echo.note(Event{Kind: KindSecond, Frame: p.frame, Skipped: p.skipped, Mode: string(p.mode)})
+		}
+		if p.echo.logErr != nil {
+			return fmt.Errorf("write log: %w", p.echo.logErr)
+		}
+	}
+	return nil
+}
+
+// tick moves the world on by a sixtieth of a second, and by as many more as
+// were missed, and shows it.
+func (p *player) tick(missed int) error {
+	p.skipped += uint64(missed)
+	p.scenes.step(p, 1+missed)
+	p.echo.settleLate(p.win.Width, p.win.Height)
+	if p.echo.changed {
+		p.echo.changed = false
+		title := p.echo.title(p.mode)
+		p.win.SetText("WM_NAME", title)
+		p.win.SetText("_NET_WM_NAME", title)
+	}
+	if p.mode == Latency && p.still && !p.dirty {
+		return nil
+	}
+	return p.draw()
+}
+
+// draw shows the next picture, or skips it when the server has not finished
+// with both of those before.
+func (p *player) draw() error {
+	pic, err := p.win.Free()
+	if err != nil {
+		return err
+	}
+	if pic == nil {
+		p.skipped++
+		return nil
+	}
+	p.frame++
+	m := canvas.Image{Pix: pic.Pix, Width: pic.Width, Height: pic.Height, Stride: pic.Stride}
+	if err := p.panel.fit(m.Width, m.Height); err != nil {
+		return err
+	}
+	p.scenes.draw(p, m)
+	strip := p.echo.strip
+	strip.Frame = p.frame
+	strip.draw(m)
+	p.panel.draw(m, p)
+	p.win.Show(pic, 0, 0, m.Width, m.Height)
+	p.dirty = false
+	now := time.Now()
+	p.shown = append(p.shown, now)
+	for now.Sub(p.shown[0]) > time.Second {
+		p.shown = p.shown[1:]
+	}
+	if !p.ready {
+		p.ready = true
+		p.echo.note(Event{Kind: KindReady, Width: m.Width, Height: m.Height, PID: os.Getpid(), Mode: string(p.mode), Frame: p.frame})
+	}
+	return nil
+}
+
+// handle takes one event of the X server in.
+func (p *player) handle(ev xgb.Event) error {
+	if p.win.Handle(ev) {
+		p.dirty = true
+		p.echo.note(Event{Kind: KindResize, Width: p.win.Width, Height: p.win.Height})
+	}
+	switch e := ev.(type) {
+	case xproto.MappingNotifyEvent:
+		k, err := readKeymap(p.win.X)
+		if err != nil {
+			return err
+		}
+		p.keymap = k
+		p.echo.note(Event{Kind: KindMapping})
+	case xproto.KeyPressEvent:
+		sym, repeat := p.echo.keyPress(e, p.keymap)
+		p.flip(repeat)
+		p.command(sym, e.State)
+		p.scenes.key(sym, true)
+	case xproto.KeyReleaseEvent:
+		p.echo.keyRelease(e, p.keymap)
+		p.scenes.key(p.keymap.sym(e.Detail, 0), false)
+	case xproto.ButtonPressEvent:
+		real := p.echo.buttonPress(e)
+		p.flip(!real)
+		p.scenes.button(p.echo.x, p.echo.y, int(e.Detail))
+	case xproto.ButtonReleaseEvent:
+		p.echo.buttonRelease(e)
+	case xproto.MotionNotifyEvent, xproto.ClientMessageEvent:
+		p.echo.motion(ev, p.win.Width, p.win.Height)
+	case xproto.FocusInEvent:
+		p.echo.note(Event{Kind: KindFocus, Detail: "in"})
+	case xproto.FocusOutEvent:
+		p.echo.note(Event{Kind: KindFocus, Detail: "out"})
+	}
+	return nil
+}
+
+// flip turns latency mode's colour over, unless the press is none of its own.
+func (p *player) flip(repeat bool) {
+	if p.mode == Latency && !repeat {
+		p.white = !p.white
+		p.dirty = true
+	}
+}
+
+// command does what the function keys and Ctrl+Q ask for.
+func (p *player) command(sym keysym.Sym, state uint16) {
+	switch sym {
+	case keysym.F1:
+		p.panel.hidden = !p.panel.hidden
+	case keysym.F1 + 7:
+		p.change(Fun)
+	case keysym.F1 + 8:
+		p.change(Latency)
+	case keysym.F1 + 9:
+		p.change(Busy)
+	case 'q', 'Q':
+		p.quit = p.quit || state&xproto.ModMaskControl != 0
+	}
+}
+
+func (p *player) change(m Mode) {
+	if p.mode == m {
+		return
+	}
+	p.mode, p.dirty, p.white = m, true, false
+	p.echo.changed = true
+	p.echo.note(Event{Kind: KindMode, Mode: string(m)})
+}
