@@ -214,7 +214,7 @@ func (c *Conn) Use(ctx context.Context, extensions ...string) error {
 			return fmt.Errorf("look up X extension %s: %w", name, err)
 		}
 		if !reply.Present {
-			return fmt.Errorf("X extension %s: %w", name, errors.ErrUnsupported)
+			return fmt.Errorf("no X extension %s: %w", name, errors.ErrUnsupported)
 		}
 		c.wire.register(name, reply.FirstEvent, reply.FirstError)
 		c.X.ExtLock.Lock()
