@@ -23,6 +23,7 @@ import (
 
 	"fenrir/media/input/keysym"
 	"fenrir/server/playground/canvas"
+	"fenrir/server/playground/tone"
 	"fenrir/server/playground/xwin"
 
 	"github.com/jezek/xgb"
@@ -107,6 +108,8 @@ type player struct {
 	ready   bool
 	quit    bool
 	shown   []time.Time // of the last second
+	tones   *tone.Player
+	sound   chan error // news of the sound server, nil: it plays
 	panel   *panel
 	scenes  scenes
 }
@@ -133,11 +136,34 @@ func (p *player) run(ctx context.Context) (err error) {
 		return fmt.Errorf("where is the pointer: %w", err)
 	}
 	p.echo.move(q.RootX, q.RootY)
+	// The first picture takes longer: it makes what later ones copy. The clock starts after it.
+	if err := p.draw(); err != nil {
+		return err
+	}
 	ticks, err := newClock(fps)
 	if err != nil {
 		return err
 	}
 	defer ticks.Close()
+	if !p.quiet {
+		p.sound = make(chan error, 16)
+		p.tones = tone.New(func(err error) {
+			select {
+			case p.sound <- err:
+			default: // only the echo misses it
+			}
+		})
+		playing, silence := context.WithCancel(ctx)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			p.tones.Run(playing)
+		}()
+		defer func() {
+			silence()
+			<-over
+		}()
+	}
 	if err := p.loop(ctx, ticks); err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -171,6 +197,12 @@ func (p *player) loop(ctx context.Context, ticks *clock) error {
 			if err := p.tick(missed); err != nil {
 				return err
 			}
+		case err := <-p.sound:
+			detail := "playing"
+			if err != nil {
+				detail = err.Error()
+			}
+			p.echo.note(Event{Kind: KindSound, Detail: detail})
 		case <-second.C:
 			p.echo.note(Event{Kind: KindSecond, Frame: p.frame, Skipped: p.skipped, Mode: string(p.mode)})
 		}
@@ -251,6 +283,9 @@ func (p *player) handle(ev xgb.Event) error {
 	case xproto.KeyPressEvent:
 		sym, repeat := p.echo.keyPress(e, p.keymap)
 		p.flip(repeat)
+		if p.tones != nil && !repeat {
+			p.tones.Play(tone.Pitch(int(e.Detail)))
+		}
 		p.command(sym, e.State)
 		p.scenes.key(sym, true)
 	case xproto.KeyReleaseEvent:

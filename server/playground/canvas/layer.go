@@ -51,8 +51,10 @@ func (s Sprite) Draw(m Image, x, y int) {
 }
 
 // DrawTiled puts the sprite over the picture's full width at row y, repeated
-// sideways and scrolled to the left by shift pixels.
-func (s Sprite) DrawTiled(m Image, shift, y int) {
+// sideways and scrolled to the left by shift pixels. Rows from bottom on are
+// left out: something else will hide them.
+func (s Sprite) DrawTiled(m Image, shift, y, bottom int) {
+	m.Height = min(m.Height, bottom)
 	w := s.img.Width
 	for x := -((shift%w + w) % w); x < m.Width; x += w {
 		s.Draw(m, x, y)

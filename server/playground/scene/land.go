@@ -6,10 +6,11 @@ import (
 
 // land is one row of hills that scrolls by.
 type land struct {
-	hills  canvas.Sprite
-	top    int   // row of the picture where the sprite begins
-	height []int // ridge, in rows of the picture, per column of the sprite
-	share  int   // speed in 256ths of the ground's
+	hills   canvas.Sprite
+	top     int   // row of the picture where the sprite begins
+	height  []int // ridge, in rows of the picture, per column of the sprite
+	deepest int   // lowest row of the ridge: nothing can be seen behind the land below it
+	share   int   // speed in 256ths of the ground's
 }
 
 // hills describes a land.
@@ -35,6 +36,7 @@ func newLand(width, height int, d hills) land {
 	span := height * (d.low - d.high) / 100
 	for x, v := range ridge(width, d.seed, d.bumps, d.rough) {
 		l.height[x] = height*d.high/100 + int(float64(span)*(1-v))
+		l.deepest = max(l.deepest, l.height[x])
 	}
 	shade := make([]canvas.Color, img.Height)
 	for y := range shade {
@@ -87,19 +89,20 @@ func (l land) pine(img canvas.Image, x, size int, body, rim canvas.Color) {
 // shift is how far the land has gone by when the ground has scrolled by s pixels.
 func (l land) shift(s int) int { return s * l.share >> 8 }
 
-func (l land) draw(m canvas.Image, scroll int) { l.hills.DrawTiled(m, l.shift(scroll), l.top) }
+// drawLands paints hills from back to front, each down to where the next ones
+// hide it everywhere.
+func drawLands(m canvas.Image, lands []land, scroll int) {
+	for i, l := range lands {
+		bottom := m.Height
+		if i+1 < len(lands) {
+			bottom = lands[i+1].deepest
+		}
+		l.hills.DrawTiled(m, l.shift(scroll), l.top, bottom)
+	}
+}
 
 // at is the ridge's row under column x of the picture.
 func (l land) at(x, scroll int) int {
 	w := len(l.height)
 	return l.height[((x+l.shift(scroll))%w+w)%w]
-}
-
-// deepest is the lowest row of the picture where the land's ridge lets one see behind it.
-func (l land) deepest() int {
-	low := 0
-	for _, y := range l.height {
-		low = max(low, y)
-	}
-	return low
 }

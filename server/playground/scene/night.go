@@ -219,15 +219,13 @@ func (n *Night) fit(w, h int) {
 func (n *Night) Draw(m canvas.Image) {
 	n.fit(m.Width, m.Height)
 	scroll := int(n.scroll)
-	n.sky.draw(m, n.t, n.lands[0].deepest())
+	n.sky.draw(m, n.t, n.lands[0].deepest)
 	if f := n.falling; f.life > 0 {
 		for k := range 12 {
 			n.lights[0].Shine(m, int(f.x-f.vx*float64(k)/2), int(f.y-f.vy*float64(k)/2), canvas.Mix(0, 0xe8f0ff, uint32(256-20*k)))
 		}
 	}
-	for _, l := range n.lands {
-		l.draw(m, scroll)
-	}
+	drawLands(m, n.lands, scroll)
 	n.drawWolf(m)
 	for _, s := range n.sparks {
 		n.lights[s.size].Shine(m, int(s.x), int(s.y), canvas.Mix(0, s.color, uint32(256*s.life/s.total)))

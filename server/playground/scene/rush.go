@@ -84,13 +84,11 @@ func ball(radius int, c canvas.Color) canvas.Sprite {
 func (r *Rush) Draw(m canvas.Image) {
 	r.fit(m.Width, m.Height)
 	x, y := r.t*3%rushTile, r.t*2%rushTile
-	for row := range r.lands[1].deepest() {
+	for row := range r.lands[0].deepest {
 		copy(m.Row(row, 0, m.Width), r.back.Row(row+y, x, x+m.Width))
 	}
 	u := max(1, m.Height/360)
-	for _, l := range r.lands {
-		l.draw(m, r.t*8*u/2)
-	}
+	drawLands(m, r.lands, r.t*4*u)
 	for i := range 28 {
 		b := r.balls[i%len(r.balls)]
 		bx := int(wave(r.t*(3+i%5)+i*97))*(m.Width-b.Width())/512 + (m.Width-b.Width())/2

@@ -1,0 +1,268 @@
+// Package tone plays short tones through a PulseAudio-compatible sound server.
+// It promises that asking for a tone never blocks, whatever the server does, and
+// that it comes back by itself after the server did. It imports jfreymuth/pulse's
+// protocol package.
+package tone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jfreymuth/pulse/proto"
+)
+
+const (
+	ioLimit     = 2 * time.Second        // for one message to or from the server
+	retryFirst  = 100 * time.Millisecond // pause before another try to connect
+	retryLast   = time.Second
+	bufferBytes = 2 * rate / 50  // 20 ms wait at the server at most
+	startBytes  = 2 * rate / 200 // 5 ms are enough to begin
+)
+
+// Player plays tones. Make it with New; the goroutine that calls Run owns it.
+type Player struct {
+	wishes chan float64
+	state  func(error)
+}
+
+// New makes a player that tells state, from Run's goroutine, when it reached the
+// sound server (nil) and when and why it lost it.
+func New(state func(error)) *Player {
+	return &Player{wishes: make(chan float64, 16), state: state}
+}
+
+// Play asks for a tone of the given pitch in Hz. It never blocks; a tone that
+// cannot sound at once is dropped. It may be called from any goroutine.
+func (p *Player) Play(pitch float64) {
+	select {
+	case p.wishes <- pitch:
+	default:
+	}
+}
+
+// Run plays until ctx ends, connecting as often as it takes.
+func (p *Player) Run(ctx context.Context) {
+	pause := retryFirst
+	said := ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := p.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > retryLast {
+			pause = retryFirst
+		}
+		if err.Error() != said || pause == retryFirst {
+			said = err.Error()
+			p.state(err)
+		}
+		wait := time.NewTimer(pause)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				wait.Stop()
+				return
+			case <-wait.C:
+				waiting = false
+			case <-p.wishes: // nobody can hear it
+			}
+		}
+		pause = min(2*pause, retryLast)
+	}
+}
+
+// errServerGone ends a connection.
+var errServerGone = errors.New("the sound server closed the connection")
+
+// connection plays over one connection, until that ends.
+func (p *Player) connection(ctx context.Context) error {
+	conn, err := dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+
+	gone := make(chan struct{})
+	more := make(chan struct{}, 1)
+	var room atomic.Int64 // bytes that the server has asked for
+	c := &proto.Client{Callback: func(msg any) {
+		switch m := msg.(type) {
+		case *proto.ConnectionClosed:
+			close(gone)
+		case *proto.PlaybackStreamKilled:
+			conn.Close()
+		case *proto.Request:
+			room.Add(int64(m.Length))
+			select {
+			case more <- struct{}{}:
+			default:
+			}
+		}
+	}}
+	c.SetTimeout(ioLimit)
+	c.Open(conn)
+	// The client's reader must be gone before this returns: it is ours.
+	defer func() {
+		conn.Close()
+		<-gone
+	}()
+	stream, err := open(c)
+	if err != nil {
+		return err
+	}
+	room.Add(int64(stream.Missing))
+	p.state(nil)
+	m := &mixer{}
+	buf := make([]byte, bufferBytes)
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-gone:
+			return errServerGone
+		case pitch := <-p.wishes:
+			m.add(pitch)
+		case <-more:
+		}
+		for room.Load() >= startBytes {
+			n := m.read(buf[:min(room.Load(), bufferBytes)&^1])
+			if n == 0 {
+				break
+			}
+			room.Add(-int64(n))
+			if err := c.Send(stream.StreamIndex, buf[:n]); err != nil {
+				return fmt.Errorf("play: %w", err)
+			}
+		}
+	}
+}
+
+// open logs in and makes a stream that starts with the first few milliseconds
+// that it is given and is silent, at no cost, when it is given nothing.
+func open(c *proto.Client) (*proto.CreatePlaybackStreamReply, error) {
+	var auth proto.AuthReply
+	if err := c.Request(&proto.Auth{Version: c.Version(), Cookie: cookie()}, &auth); err != nil {
+		return nil, fmt.Errorf("log in at the sound server: %w", err)
+	}
+	c.SetVersion(auth.Version)
+	props := proto.PropList{
+		"application.name": proto.PropListString("Fenrir playground"),
+		"media.name":       proto.PropListString("tones"),
+		"media.role":       proto.PropListString("game"),
+	}
+	if err := c.Request(&proto.SetClientName{Props: props}, &proto.SetClientNameReply{}); err != nil {
+		return nil, fmt.Errorf("name ourselves to the sound server: %w", err)
+	}
+	var reply proto.CreatePlaybackStreamReply
+	err := c.Request(&proto.CreatePlaybackStream{
+		SampleSpec:            proto.SampleSpec{Format: proto.FormatInt16LE, Channels: 1, Rate: rate},
+		ChannelMap:            proto.ChannelMap{proto.ChannelMono},
+		SinkIndex:             proto.Undefined,
+		BufferMaxLength:       2 * bufferBytes,
+		BufferTargetLength:    bufferBytes,
+		BufferPrebufferLength: startBytes,
+		BufferMinimumRequest:  startBytes,
+		ChannelVolumes:        proto.ChannelVolumes{0x10000},
+		AdjustLatency:         true,
+		Properties:            props,
+	}, &reply)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream at the sound server: %w", err)
+	}
+	return &reply, nil
+}
+
+// cookie is PulseAudio's shared secret; servers with auth-anonymous take any.
+func cookie() []byte {
+	name := os.Getenv("PULSE_COOKIE")
+	if name == "" {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return make([]byte, 256)
+		}
+		name = filepath.Join(dir, "pulse", "cookie")
+	}
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) != 256 {
+		return make([]byte, 256)
+	}
+	return b
+}
+
+// dial connects to the first server of PULSE_SERVER that answers, or to the
+// user's own.
+func dial(ctx context.Context) (net.Conn, error) {
+	servers := strings.Fields(os.Getenv("PULSE_SERVER"))
+	if len(servers) == 0 {
+		servers = []string{"unix:" + filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "pulse", "native")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, ioLimit)
+	defer cancel()
+	err := errors.New("no sound server named in PULSE_SERVER")
+	for _, s := range servers {
+		network, address := endpoint(s)
+		var d net.Dialer
+		c, derr := d.DialContext(ctx, network, address)
+		if derr == nil {
+			return &bounded{Conn: c}, nil
+		}
+		err = fmt.Errorf("reach the sound server: %w", derr)
+	}
+	return nil, err
+}
+
+// endpoint takes a server's name apart: "unix:/path", "/path", "tcp:host:port", "{machine}…".
+func endpoint(server string) (network, address string) {
+	if strings.HasPrefix(server, "{") {
+		_, server, _ = strings.Cut(server, "}")
+	}
+	network, address, found := strings.Cut(server, ":")
+	switch {
+	case strings.HasPrefix(server, "/"):
+		return "unix", server
+	case found && network == "unix":
+		return network, address
+	case found && (network == "tcp" || network == "tcp4" || network == "tcp6"):
+	default:
+		network, address = "tcp", server
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(address, "4713")
+	}
+	return network, address
+}
+
+// bounded is a connection whose writes end, and whose every end looks like EOF:
+// the only one that the protocol package reports.
+type bounded struct{ net.Conn }
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Conn.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if err := b.SetWriteDeadline(time.Now().Add(ioLimit)); err != nil {
+		return 0, err
+	}
+	n, err := b.Conn.Write(p)
+	if err != nil {
+		// The protocol package does not look at errors of writes.
+		b.Close()
+	}
+	return n, err
+}
