@@ -1,0 +1,115 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fenrir/media"
+	"fenrir/server/config"
+)
+
+// metrics is what /metrics shows: the process, the requests, and the sessions
+// as they are when it is asked.
+type metrics struct {
+	requests *prometheus.HistogramVec
+	handler  http.Handler
+}
+
+func newMetrics(sessions Sessions, more []prometheus.Collector) *metrics {
+	reg := prometheus.NewRegistry()
+	m := &metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "fenrir_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer; connections for websockets.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	}, []string{"route", "method", "status"})}
+	reg.MustRegister(m.requests, &sessionMetrics{sessions}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(more...)
+	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+	return m
+}
+
+// observe counts one request. Routes, methods and statuses are few by
+// construction: what a client makes up is not among them.
+func (m *metrics) observe(route, method string, status int, took time.Duration) {
+	if route == "" {
+		route = "none"
+	}
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+	default:
+		method = "other"
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// sessionMetrics describes the living sessions at the moment of asking.
+type sessionMetrics struct{ sessions Sessions }
+
+var (
+	descSessions = prometheus.NewDesc("fenrir_sessions", "Sessions by phase.", []string{"phase"}, nil)
+	descPeers    = prometheus.NewDesc("fenrir_peers", "Attached connections by transport and codec.", []string{"transport", "codec"}, nil)
+	descEncoders = prometheus.NewDesc("fenrir_encoders", "Running encoders by name.", []string{"encoder", "codec", "hardware"}, nil)
+	descKbps     = prometheus.NewDesc("fenrir_encoder_target_kbps", "Sum of the bitrates that running encoders aim at, by name.", []string{"encoder", "codec"}, nil)
+	descRestarts = prometheus.NewDesc("fenrir_session_worker_restarts", "Replaced media workers of a living session.", []string{"session"}, nil)
+)
+
+// Describe is prometheus.Collector's.
+func (*sessionMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descSessions, descPeers, descEncoders, descKbps, descRestarts} {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
+	phases := map[media.Phase]int{media.Starting: 0, media.Running: 0, media.Ending: 0}
+	peers := map[[2]string]int{}
+	encoders := map[[3]string]int{}
+	kbps := map[[2]string]int{}
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	for _, s := range m.sessions.List() {
+		phases[s.Phase]++
+		for _, p := range s.Peers {
+			peers[[2]string{p.Transport, string(p.Codec)}]++
+		}
+		for _, v := range s.Video {
+			encoders[[3]string{v.Encoder, string(v.Codec), strconv.FormatBool(v.Hardware)}]++
+			kbps[[2]string{v.Encoder, string(v.Codec)}] += v.Kbps
+		}
+		gauge(descRestarts, s.Restarts, s.ID)
+	}
+	for p, n := range phases {
+		gauge(descSessions, n, string(p))
+	}
+	for k, n := range peers {
+		gauge(descPeers, n, k[0], k[1])
+	}
+	for k, n := range encoders {
+		gauge(descEncoders, n, k[0], k[1], k[2])
+	}
+	for k, n := range kbps {
+		gauge(descKbps, n, k[0], k[1])
+	}
+}
+
+// getMetrics serves the metrics to those who may have them.
+func (a *API) getMetrics(w http.ResponseWriter, r *http.Request) {
+	// A proxy on this machine that nobody declared hands strangers in from
+	// loopback; its header gives it away.
+	local := visitOf(r).addr.IsLoopback() && (len(a.TrustedProxies) > 0 || r.Header.Get("X-Forwarded-For") == "")
+	switch {
+	case a.MetricsAccess == config.MetricsOff:
+		a.fail(w, r, errNotFound)
+		return
+	case a.MetricsAccess == config.MetricsOpen, isAdmin(r), a.MetricsAccess == config.MetricsLoopback && local:
+		a.metrics.handler.ServeHTTP(w, r)
+	default:
+		a.fail(w, r, errMetricsOnly)
+	}
+}
