@@ -21,6 +21,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fenrir/media"
+	"fenrir/server/api/docs"
+	"fenrir/server/api/metrics"
+	"fenrir/server/api/page"
+	"fenrir/server/api/problem"
 	"fenrir/server/auth"
 	"fenrir/server/catalog"
 )
@@ -108,12 +112,13 @@ type API struct {
 	Log            *slog.Logger
 	Now            func() time.Time // nil: time.Now
 
-	origins map[string]bool // PublicOrigins, normalised
-	static  *static
-	metrics *metrics
-	docs    []byte
-	isSetUp atomic.Bool // an admin exists; never becomes false again
-	live    live
+	origins    map[string]bool // PublicOrigins, normalised
+	page       *page.Page
+	metrics    *metrics
+	docs       []byte
+	docsPolicy string
+	isSetUp    atomic.Bool // an admin exists; never becomes false again
+	live       live
 }
 
 // Limits are what requests for sessions are checked against; the page reads
@@ -205,13 +210,13 @@ func (a *API) Handler() (http.Handler, error) {
 		a.origins[normalOrigin(o)] = true
 	}
 	var err error
-	if a.static, err = newStatic(a.Web); err != nil {
+	if a.page, err = page.New(a.Web); err != nil {
 		return nil, err
 	}
-	if a.docs, err = renderDocs(); err != nil {
+	if a.docs, a.docsPolicy, err = docs.Render(); err != nil {
 		return nil, err
 	}
-	a.metrics = newMetrics(a.Sessions, a.Collectors)
+	a.metrics = metrics.New(a.Sessions.List, a.Collectors...)
 	a.Auth.OnRevoked(a.revoked)
 	return a.routes(), nil
 }
@@ -219,7 +224,7 @@ func (a *API) Handler() (http.Handler, error) {
 func (a *API) routes() chi.Router {
 	r := chi.NewRouter()
 	r.Use(a.begin, a.recover, a.headers, a.deadlines, a.checkOrigin, a.identify)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) { a.fail(w, r, errNotFound) })
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) { a.fail(w, r, problem.ErrNotFound) })
 	r.MethodNotAllowed(a.methodNotAllowed)
 
 	r.Get("/healthz", a.getHealth)

@@ -8,7 +8,11 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"fenrir/media"
+	"fenrir/server/api/docs"
+	"fenrir/server/api/page"
+	"fenrir/server/api/problem"
 	"fenrir/server/catalog"
+	"fenrir/server/config"
 )
 
 type appJSON struct {
@@ -45,7 +49,7 @@ func (a *API) getIcon(w http.ResponseWriter, r *http.Request) {
 	if q := r.URL.Query().Get("size"); q != "" {
 		n, err := strconv.Atoi(q)
 		if err != nil || n < 16 || n > 1024 {
-			a.fail(w, r, invalidf("size is from 16 to 1024"))
+			a.fail(w, r, problem.Invalidf("size is from 16 to 1024"))
 			return
 		}
 		size = n
@@ -60,7 +64,7 @@ func (a *API) getIcon(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox")
 	h.Set("Cache-Control", "private, max-age=300")
 	h.Set("ETag", icon.ETag)
-	if etagMatches(r.Header.Get("If-None-Match"), icon.ETag) {
+	if page.ETagMatches(r.Header.Get("If-None-Match"), icon.ETag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
@@ -98,4 +102,41 @@ func (a *API) getReady(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, status, map[string]any{"ready": status == http.StatusOK, "checks": checks})
+}
+
+func (a *API) getStatic(w http.ResponseWriter, r *http.Request) {
+	if !a.page.Serve(w, r) {
+		a.fail(w, r, problem.ErrNotFound)
+	}
+}
+
+func (a *API) getOpenAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-cache")
+	// The client may be gone; there is nobody else to tell.
+	_, _ = w.Write(docs.OpenAPI)
+}
+
+func (a *API) getDocs(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Security-Policy", a.docsPolicy)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	// The client may be gone; there is nobody else to tell.
+	_, _ = w.Write(a.docs)
+}
+
+// getMetrics serves the metrics to those who may have them.
+func (a *API) getMetrics(w http.ResponseWriter, r *http.Request) {
+	// A proxy on this machine that nobody declared hands strangers in from
+	// loopback; its header gives it away.
+	local := visitOf(r).addr.IsLoopback() && (len(a.TrustedProxies) > 0 || r.Header.Get("X-Forwarded-For") == "")
+	switch {
+	case a.MetricsAccess == config.MetricsOff:
+		a.fail(w, r, problem.ErrNotFound)
+		return
+	case a.MetricsAccess == config.MetricsOpen, isAdmin(r), a.MetricsAccess == config.MetricsLoopback && local:
+		a.metrics.Handler.ServeHTTP(w, r)
+	default:
+		a.fail(w, r, problem.ErrForbidden)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"fenrir/media"
+	"fenrir/server/api/problem"
 	"fenrir/server/auth"
 )
 
@@ -69,7 +70,7 @@ func (a *API) begin(next http.Handler) http.Handler {
 				}
 			}
 			route := chi.RouteContext(r.Context()).RoutePattern()
-			a.metrics.observe(route, r.Method, status, took)
+			a.metrics.Observe(route, r.Method, status, took)
 			who := ""
 			if v.who != nil {
 				who = v.who.Person.Name
@@ -126,7 +127,7 @@ func (a *API) recover(next http.Handler) http.Handler {
 			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 || r.Header.Get("Upgrade") != "" {
 				panic(http.ErrAbortHandler)
 			}
-			a.fail(w, r, errPanic)
+			a.fail(w, r, problem.ErrPanic)
 		}()
 		next.ServeHTTP(w, r)
 	})
@@ -219,10 +220,10 @@ func (a *API) checkOrigin(next http.Handler) http.Handler {
 		case len(origins) == 0 && bearerOf(r) != "":
 		case len(origins) == 1 && (sameOrigin(origins[0], r.Host) || a.origins[normalOrigin(origins[0])]):
 		case len(origins) == 0:
-			a.fail(w, r, fmt.Errorf("%w: it has no Origin header and no bearer token", errOrigin))
+			a.fail(w, r, fmt.Errorf("%w: it has no Origin header and no bearer token", problem.ErrOrigin))
 			return
 		default:
-			a.fail(w, r, errOrigin)
+			a.fail(w, r, problem.ErrOrigin)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -322,7 +323,7 @@ func (a *API) requirePerson(next http.Handler) http.Handler {
 func (a *API) requireAdmin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isAdmin(r) {
-			a.fail(w, r, errForbidden)
+			a.fail(w, r, problem.ErrForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -352,14 +353,14 @@ func (a *API) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
-	a.fail(w, r, errMethod)
+	a.fail(w, r, problem.ErrMethod)
 }
 
 // readJSON reads a body of exactly one JSON object without unknown members.
 func readJSON(r *http.Request, v any) error {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return fmt.Errorf("%w: send application/json", errMediaType)
+		return fmt.Errorf("%w: send application/json", problem.ErrMediaType)
 	}
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
@@ -375,10 +376,12 @@ func readJSON(r *http.Request, v any) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem.ErrSlow
 	case isTransport(err):
 		return err
 	}
-	return fmt.Errorf("%w: %s", errBadJSON, strings.TrimPrefix(err.Error(), "json: "))
+	return fmt.Errorf("%w: %s", problem.ErrBadJSON, strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // isTransport tells errors of the connection or its limits from bad JSON.

@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"fenrir/media"
+	"fenrir/server/api/problem"
 )
 
 // layoutForm is what an XKB layout with an optional variant looks like.
@@ -25,7 +26,7 @@ var layoutForm = regexp.MustCompile(`^[a-z]{2,12}(\([A-Za-z0-9_-]{1,32}\))?$`)
 func (a *API) session(r *http.Request) (media.SessionState, error) {
 	s, ok := a.Sessions.Get(chi.URLParam(r, "id"))
 	if !ok || s.Owner.ID != string(person(r).ID) && !isAdmin(r) {
-		return media.SessionState{}, errNoSession
+		return media.SessionState{}, problem.ErrNoSession
 	}
 	return full(s), nil
 }
@@ -44,7 +45,7 @@ func full(s media.SessionState) media.SessionState {
 func (a *API) getSessions(w http.ResponseWriter, r *http.Request) {
 	all := r.URL.Query().Get("all") == "1"
 	if all && !isAdmin(r) {
-		a.fail(w, r, errForbidden)
+		a.fail(w, r, problem.ErrForbidden)
 		return
 	}
 	list := []media.SessionState{}
@@ -72,7 +73,7 @@ func (a *API) postSession(w http.ResponseWriter, r *http.Request) {
 	}
 	app, ok := a.Apps.Find(r.Context(), req.App)
 	if !ok {
-		a.fail(w, r, errNoApp)
+		a.fail(w, r, problem.ErrNoApp)
 		return
 	}
 	create := CreateRequest{Owner: personRef(r), App: app, Width: req.Width, Height: req.Height, FPS: req.FPS, MaxKbps: req.MaxKbps, Layout: req.Layout}
@@ -111,35 +112,35 @@ func (a *API) postSession(w http.ResponseWriter, r *http.Request) {
 func (a *API) checkSize(width, height int) error {
 	l := a.Limits
 	if width < l.MinWidth || width > l.MaxWidth || height < l.MinHeight || height > l.MaxHeight || width%2 != 0 || height%2 != 0 {
-		return invalidf("width and height are even numbers from %d×%d to %d×%d", l.MinWidth, l.MinHeight, l.MaxWidth, l.MaxHeight)
+		return problem.Invalidf("width and height are even numbers from %d×%d to %d×%d", l.MinWidth, l.MinHeight, l.MaxWidth, l.MaxHeight)
 	}
 	return nil
 }
 
 func (a *API) checkFPS(fps int) error {
 	if fps < a.Limits.MinFPS || fps > a.Limits.MaxFPS {
-		return invalidf("fps is from %d to %d", a.Limits.MinFPS, a.Limits.MaxFPS)
+		return problem.Invalidf("fps is from %d to %d", a.Limits.MinFPS, a.Limits.MaxFPS)
 	}
 	return nil
 }
 
 func (a *API) checkKbps(kbps int) error {
 	if kbps < a.Limits.MinKbps || kbps > a.Limits.MaxKbps {
-		return invalidf("max_kbps is from %d to %d", a.Limits.MinKbps, a.Limits.MaxKbps)
+		return problem.Invalidf("max_kbps is from %d to %d", a.Limits.MinKbps, a.Limits.MaxKbps)
 	}
 	return nil
 }
 
 func (a *API) checkLayout(layout string) error {
 	if layout != "" && !layoutForm.MatchString(layout) {
-		return invalidf(`layout is an XKB layout like "us" or "de(nodeadkeys)"`)
+		return problem.Invalidf(`layout is an XKB layout like "us" or "de(nodeadkeys)"`)
 	}
 	return nil
 }
 
 func (a *API) checkCodec(codec media.Codec) error {
 	if codec != "" && !slices.Contains(a.Limits.Codecs, string(codec)) {
-		return invalidf("codec is auto or one of %v", a.Limits.Codecs)
+		return problem.Invalidf("codec is auto or one of %v", a.Limits.Codecs)
 	}
 	return nil
 }
@@ -171,7 +172,7 @@ func (a *API) patchSession(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case req.Width == nil && req.Height == nil:
 	case req.Width == nil || req.Height == nil:
-		err = invalidf("width and height come together")
+		err = problem.Invalidf("width and height come together")
 	default:
 		err = a.checkSize(*req.Width, *req.Height)
 	}
@@ -184,7 +185,7 @@ func (a *API) patchSession(w http.ResponseWriter, r *http.Request) {
 	if req.Layout != nil {
 		err = errors.Join(err, a.checkLayout(*req.Layout))
 		if *req.Layout == "" {
-			err = errors.Join(err, invalidf("layout is not empty"))
+			err = errors.Join(err, problem.Invalidf("layout is not empty"))
 		}
 	}
 	if err != nil {
@@ -266,7 +267,7 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request) {
 	defer done()
 	next, ok := a.Sessions.Watch(ctx, s.ID)
 	if !ok {
-		a.fail(w, r, errNoSession)
+		a.fail(w, r, problem.ErrNoSession)
 		return
 	}
 	rc := http.NewResponseController(w)

@@ -182,5 +182,5 @@ func named(s string) (color.NRGBA, error) {
 	if !ok {
 		return color.NRGBA{}, fmt.Errorf("xpm: unknown colour %q", s)
 	}
-	return color.NRGBA{c.R, c.G, c.B, c.A}, nil
+	return color.NRGBA(c), nil
 }

@@ -1,4 +1,7 @@
-package api
+// Package page serves the files of the page: read into memory once, with strong
+// validators, compressed where that gains something, and for ever where the name
+// changes with the content. It imports the standard library only.
+package page
 
 import (
 	"bytes"
@@ -15,11 +18,11 @@ import (
 	"strings"
 )
 
-// static is the page, read into memory once, with what HTTP wants to know of
+// Page is the page, read into memory once, with what HTTP wants to know of
 // each file.
-type static struct{ files map[string]*staticFile }
+type Page struct{ files map[string]*file }
 
-type staticFile struct {
+type file struct {
 	kind   string
 	etag   string
 	hashed bool // the name changes with the content
@@ -57,8 +60,9 @@ func kindOf(name string) string {
 	return "application/octet-stream"
 }
 
-func newStatic(web fs.FS) (*static, error) {
-	s := &static{files: map[string]*staticFile{}}
+// New reads every file of web; one of them must be index.html.
+func New(web fs.FS) (*Page, error) {
+	s := &Page{files: map[string]*file{}}
 	err := fs.WalkDir(web, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -68,7 +72,7 @@ func newStatic(web fs.FS) (*static, error) {
 			return err
 		}
 		sum := sha256.Sum256(b)
-		f := &staticFile{kind: kindOf(name), etag: base64.RawURLEncoding.EncodeToString(sum[:12]), hashed: hashedName.MatchString(name), plain: b}
+		f := &file{kind: kindOf(name), etag: base64.RawURLEncoding.EncodeToString(sum[:12]), hashed: hashedName.MatchString(name), plain: b}
 		if strings.HasPrefix(f.kind, "text/") || strings.Contains(f.kind, "json") || strings.Contains(f.kind, "svg") || strings.Contains(f.kind, "wasm") {
 			var z bytes.Buffer
 			zw, err := gzip.NewWriterLevel(&z, gzip.BestCompression)
@@ -97,17 +101,17 @@ func newStatic(web fs.FS) (*static, error) {
 	return s, nil
 }
 
-// getStatic serves the page. Paths without an extension are places within the
-// page: they get its index.
-func (a *API) getStatic(w http.ResponseWriter, r *http.Request) {
+// Serve answers with the file at the request's path. Paths without an extension
+// are places within the page: they get its index. It returns false, having
+// written nothing, when there is no such file.
+func (s *Page) Serve(w http.ResponseWriter, r *http.Request) bool {
 	p := path.Clean("/" + r.URL.Path)
-	f := a.static.files[p]
+	f := s.files[p]
 	if f == nil && path.Ext(p) == "" && p != "/api" && !strings.HasPrefix(p, "/api/") && !strings.HasPrefix(p, "/assets/") {
-		f = a.static.files["/index.html"]
+		f = s.files["/index.html"]
 	}
 	if f == nil {
-		a.fail(w, r, errNotFound)
-		return
+		return false
 	}
 	h := w.Header()
 	h.Set("Content-Type", f.kind)
@@ -125,17 +129,17 @@ func (a *API) getStatic(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.Set("ETag", etag)
-	if etagMatches(r.Header.Get("If-None-Match"), etag) {
+	if ETagMatches(r.Header.Get("If-None-Match"), etag) {
 		h.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
-		return
+		return true
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if r.Method == http.MethodHead {
-		return
+	if r.Method != http.MethodHead {
+		// The client may be gone; there is nobody else to tell.
+		_, _ = w.Write(body)
 	}
-	// The client may be gone; there is nobody else to tell.
-	_, _ = w.Write(body)
+	return true
 }
 
 func acceptsGzip(header string) bool {
@@ -149,8 +153,8 @@ func acceptsGzip(header string) bool {
 	return false
 }
 
-// etagMatches is If-None-Match's weak comparison.
-func etagMatches(header, etag string) bool {
+// ETagMatches is If-None-Match's weak comparison.
+func ETagMatches(header, etag string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		part = strings.TrimSpace(part)
 		if part == "*" || strings.TrimPrefix(part, "W/") == etag {

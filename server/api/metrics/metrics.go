@@ -1,4 +1,7 @@
-package api
+// Package metrics is what Prometheus is shown: the process, the requests, the
+// sessions as they are when it asks, and what others add. It imports the
+// vocabulary of media only.
+package metrics
 
 import (
 	"net/http"
@@ -10,31 +13,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"fenrir/media"
-	"fenrir/server/config"
 )
 
-// metrics is what /metrics shows: the process, the requests, and the sessions
-// as they are when it is asked.
-type metrics struct {
+// Metrics is one registry.
+type Metrics struct {
 	requests *prometheus.HistogramVec
-	handler  http.Handler
+	// Handler answers a scrape.
+	Handler http.Handler
 }
 
-func newMetrics(sessions Sessions, more []prometheus.Collector) *metrics {
+// New makes the registry. sessions lists the living ones and does not block.
+func New(sessions func() []media.SessionState, more ...prometheus.Collector) *Metrics {
 	reg := prometheus.NewRegistry()
-	m := &metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	m := &Metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "fenrir_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer; connections for websockets.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, []string{"route", "method", "status"})}
 	reg.MustRegister(m.requests, &sessionMetrics{sessions}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(more...)
-	m.handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 	return m
 }
 
-// observe counts one request. Routes, methods and statuses are few by
+// Observe counts one request. Routes, methods and statuses are few by
 // construction: what a client makes up is not among them.
-func (m *metrics) observe(route, method string, status int, took time.Duration) {
+func (m *Metrics) Observe(route, method string, status int, took time.Duration) {
 	if route == "" {
 		route = "none"
 	}
@@ -47,7 +50,7 @@ func (m *metrics) observe(route, method string, status int, took time.Duration) 
 }
 
 // sessionMetrics describes the living sessions at the moment of asking.
-type sessionMetrics struct{ sessions Sessions }
+type sessionMetrics struct{ sessions func() []media.SessionState }
 
 var (
 	descSessions = prometheus.NewDesc("fenrir_sessions", "Sessions by phase.", []string{"phase"}, nil)
@@ -73,7 +76,7 @@ func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	for _, s := range m.sessions.List() {
+	for _, s := range m.sessions() {
 		phases[s.Phase]++
 		for _, p := range s.Peers {
 			peers[[2]string{p.Transport, string(p.Codec)}]++
@@ -95,21 +98,5 @@ func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for k, n := range kbps {
 		gauge(descKbps, n, k[0], k[1])
-	}
-}
-
-// getMetrics serves the metrics to those who may have them.
-func (a *API) getMetrics(w http.ResponseWriter, r *http.Request) {
-	// A proxy on this machine that nobody declared hands strangers in from
-	// loopback; its header gives it away.
-	local := visitOf(r).addr.IsLoopback() && (len(a.TrustedProxies) > 0 || r.Header.Get("X-Forwarded-For") == "")
-	switch {
-	case a.MetricsAccess == config.MetricsOff:
-		a.fail(w, r, errNotFound)
-		return
-	case a.MetricsAccess == config.MetricsOpen, isAdmin(r), a.MetricsAccess == config.MetricsLoopback && local:
-		a.metrics.handler.ServeHTTP(w, r)
-	default:
-		a.fail(w, r, errMetricsOnly)
 	}
 }

@@ -1,4 +1,6 @@
-package api
+// Package docs holds the description of the API, openapi.json, and makes the
+// readable page of it. It imports the standard library only.
+package docs
 
 import (
 	"bytes"
@@ -8,16 +10,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"net/http"
 	"slices"
 	"strings"
 )
 
-// openAPI describes this door. A test compares it with the routes, both ways,
+// OpenAPI describes the API. A test compares it with the routes, both ways,
 // and the answers of the other tests with its schemas.
 //
 //go:embed openapi.json
-var openAPI []byte
+var OpenAPI []byte
 
 //go:embed docs.css
 var docsStyle string
@@ -25,7 +26,7 @@ var docsStyle string
 //go:embed docs.html
 var docsPage string
 
-// document is what the readable page shows of openAPI.
+// document is what the readable page shows of OpenAPI.
 type document struct {
 	Info struct {
 		Title, Version, Description string
@@ -77,11 +78,12 @@ func (o operation) Open() bool { return o.Security != nil && len(o.Security) == 
 // methodOrder is the order in which a path's methods are shown.
 var methodOrder = []string{"get", "post", "put", "patch", "delete", "options"}
 
-// renderDocs makes the readable page from the document, once.
-func renderDocs() ([]byte, error) {
+// Render makes the readable page, and the Content-Security-Policy that lets it
+// have its style and nothing else.
+func Render() (html []byte, policy string, err error) {
 	var doc document
-	if err := json.Unmarshal(openAPI, &doc); err != nil {
-		return nil, fmt.Errorf("read openapi.json: %w", err)
+	if err := json.Unmarshal(OpenAPI, &doc); err != nil {
+		return nil, "", fmt.Errorf("read openapi.json: %w", err)
 	}
 	byTag := map[string][]operation{}
 	for path, item := range doc.Paths {
@@ -92,7 +94,7 @@ func renderDocs() ([]byte, error) {
 			}
 			var op operation
 			if err := json.Unmarshal(raw, &op); err != nil {
-				return nil, fmt.Errorf("openapi.json, %s %s: %w", method, path, err)
+				return nil, "", fmt.Errorf("openapi.json, %s %s: %w", method, path, err)
 			}
 			op.Method, op.Path = strings.ToUpper(method), path
 			for status, r := range op.Responses {
@@ -115,11 +117,13 @@ func renderDocs() ([]byte, error) {
 	}
 	t, err := template.New("docs").Funcs(template.FuncMap{"schema": prettySchema, "link": schemaName}).Parse(docsPage)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var out bytes.Buffer
 	err = t.Execute(&out, map[string]any{"Doc": doc, "ByTag": byTag, "Style": template.CSS(docsStyle)})
-	return out.Bytes(), err
+	sum := sha256.Sum256([]byte(docsStyle))
+	policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return out.Bytes(), policy, err
 }
 
 // prettySchema is a schema as indented JSON.
@@ -140,20 +144,4 @@ func schemaName(raw json.RawMessage) string {
 		return ""
 	}
 	return strings.TrimPrefix(ref.Ref, "#/components/schemas/")
-}
-
-func (a *API) getOpenAPI(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-cache")
-	// The client may be gone; there is nobody else to tell.
-	_, _ = w.Write(openAPI)
-}
-
-func (a *API) getDocs(w http.ResponseWriter, _ *http.Request) {
-	sum := sha256.Sum256([]byte(docsStyle))
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-cache")
-	// The client may be gone; there is nobody else to tell.
-	_, _ = w.Write(a.docs)
 }
