@@ -1,0 +1,93 @@
+# Fenrir's commands. `make help` lists them. Each works from a clean clone on
+# Debian 12, as root or with sudo, with or without a terminal.
+
+SHELL := /bin/sh
+GO := scripts/with-go go
+CONFIG ?=
+FUZZTIME ?= 30s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The commit is stamped into the binary, unless git refuses to read the clone
+# (one that belongs to another user, or an unpacked archive).
+BUILDFLAGS := -trimpath -buildvcs=$(shell git status --porcelain >/dev/null 2>&1 && echo auto || echo false)
+
+export FENRIR_PLAYWRIGHT ?= $(CURDIR)/.cache/playwright
+export FENRIR_WHEP ?= $(CURDIR)/.cache/whip-whep/package
+
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: install build ## install what is missing, build, serve; CONFIG=file.toml uses that configuration
+	@if [ -n "$(CONFIG)" ]; then \
+		exec bin/fenrir serve -config "$(CONFIG)"; \
+	else \
+		FENRIR_STATE_DIR="$${FENRIR_STATE_DIR:-$(CURDIR)/.fenrir}" exec bin/fenrir serve; \
+	fi
+
+.PHONY: install
+install: ## install what building and running need and is missing
+	@scripts/install-run.sh
+
+.PHONY: build
+build: ## build bin/fenrir
+	$(GO) build $(BUILDFLAGS) -o bin/fenrir ./server
+
+.PHONY: web
+web: install-test ## check the page's types and bundle it anew into web/dist
+	cd web && npm run --silent check
+	$(GO) run ./web/build
+
+.PHONY: check
+check: ## what can be said without C in under a minute: formatting, vet, staticcheck, unit tests
+	@scripts/get-go.sh
+	scripts/check-format.sh
+	CGO_ENABLED=0 $(GO) vet ./...
+	CGO_ENABLED=0 $(GO) run $(STATICCHECK) ./...
+	CGO_ENABLED=0 $(GO) test -short -timeout 50s ./...
+
+.PHONY: lint
+lint: ## formatting, vet and staticcheck of everything, e2e included
+	@scripts/install-run.sh
+	scripts/check-format.sh
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags e2e ./e2e
+
+.PHONY: install-test
+install-test: ## install what the tests need and is missing
+	@scripts/install-test.sh
+
+.PHONY: test
+test: install-test lint build test-unit test-web test-e2e ## everything: lint, unit, race, integration, page, e2e
+
+.PHONY: test-unit
+test-unit: ## unit and integration tests with the race detector
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+
+.PHONY: test-web
+test-web: ## types and tests of the page
+	cd web && npm run --silent check
+	cd web && ../scripts/with-go npm test --silent
+
+.PHONY: test-e2e
+test-e2e: ## the built binary in a real browser
+	FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m ./e2e
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: docker
+docker: ## build the container image fenrir
+	docker build -t fenrir .
+
+.PHONY: clean
+clean: ## remove what was built and fetched; state in .fenrir stays
+	rm -rf bin web/node_modules
+	chmod -R u+w .cache 2>/dev/null || true
+	rm -rf .cache web/.cache
