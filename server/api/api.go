@@ -114,7 +114,7 @@ type API struct {
 
 	origins    map[string]bool // PublicOrigins, normalised
 	page       *page.Page
-	metrics    *metrics
+	metrics    *metrics.Metrics
 	docs       []byte
 	docsPolicy string
 	isSetUp    atomic.Bool // an admin exists; never becomes false again
