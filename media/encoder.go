@@ -10,4 +10,7 @@ type Encoder struct {
 	Works    bool   `json:"works"`   // a frame was really encoded
 	Reason   string `json:"reason"`  // why not, or "" when it works
 	TookMs   int    `json:"took_ms"` // time of the probe
+	// GPU is the NVML index ("0") or UUID of the NVIDIA GPU that encodes, which
+	// gpu.Slots counts encoder slots by; empty for every other encoder.
+	GPU string `json:"gpu,omitempty"`
 }
