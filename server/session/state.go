@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"fenrir/media"
@@ -38,10 +39,12 @@ func (s *Session) State() media.SessionState {
 	return st
 }
 
+// ErrOver is what a watcher gets after the last state of a session.
+var ErrOver = errors.New("the session is over")
+
 // Watch returns a function that blocks for the next state of the session, from
 // the present one on, newest only, until its ctx ends or the session is over
-// (io.EOF semantics: the last state has phase ended, then the session's cause).
-// stop must be called.
+// (the last state has phase ended, then ErrOver). stop must be called.
 func (s *Session) Watch() (next func(context.Context) (media.SessionState, error), stop func()) {
 	box := newMailbox()
 	s.mu.Lock()
@@ -52,7 +55,7 @@ func (s *Session) Watch() (next func(context.Context) (media.SessionState, error
 	ended := false
 	next = func(ctx context.Context) (media.SessionState, error) {
 		if ended {
-			return media.SessionState{}, s.Err()
+			return media.SessionState{}, ErrOver
 		}
 		n, err := box.next(ctx, ctx)
 		if err != nil {

@@ -1,0 +1,214 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/playwright-community/playwright-go"
+)
+
+// stubborn is a configuration with a program that ignores SIGTERM and a second
+// one that leaves double-forked children behind.
+const stubborn = `
+[[apps]]
+id = "stubborn"
+title = "Ignores SIGTERM"
+command = ["sh", "-c", "trap '' TERM HUP INT; (setsid sh -c \"trap '' TERM; while :; do sleep 1; done\" &) ; while :; do sleep 1; done"]
+`
+
+// TestCancelOfAHungSession is the founding incident: one session's worker is
+// stopped by SIGSTOP and its program ignores SIGTERM. Ending it answers at once,
+// nothing of it is left, and another session does not notice.
+func TestCancelOfAHungSession(t *testing.T) {
+	s := start(t, options{config: stubborn})
+	p := tab(t, 1280, 720)
+	enter(t, s, p)
+	play(t, p, "playground")
+	awaitPicture(t, p, 30, 20*time.Second)
+
+	hung := s.create("stubborn")
+	until(t, 10*time.Second, "the stubborn program runs", func() bool { return s.session(hung.ID).Program.PID != 0 })
+	server := s.cmd.Process.Pid
+	below := descendants(server)
+	var workers []process
+	for _, w := range children(server, "media-worker") {
+		workers = append(workers, w)
+	}
+	if len(workers) != 2 {
+		t.Fatalf("%d media workers, want 2: %+v", len(workers), below)
+	}
+	slices.SortFunc(workers, func(a, b process) int { return a.pid - b.pid })
+	if err := syscall.Kill(workers[1].pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	reset(t, p)
+	began := time.Now()
+	status, _, err := s.call("DELETE", "/api/sessions/"+hung.ID, nil, nil)
+	took := time.Since(began)
+	if err != nil || status != http.StatusAccepted && status != http.StatusNoContent {
+		t.Errorf("DELETE: status %d, %v", status, err)
+	}
+	t.Logf("DELETE of a hung session answered %d after %v", status, took.Round(time.Millisecond))
+	if took > 300*time.Millisecond {
+		t.Errorf("DELETE took %v, want at most 300 ms", took)
+	}
+	until(t, 6*time.Second, "everything of the hung session is gone", func() bool {
+		return len(children(server, "media-worker")) == 1 && len(children(server, "trap")) == 0 && len(leftFiles(t, s, hung.ID)) == 0 &&
+			!slices.ContainsFunc(descendants(server), func(q process) bool { return q.name == "sleep" })
+	})
+	t.Logf("gone after %v", time.Since(began).Round(time.Millisecond))
+	got := look(t, p)
+	slices.Sort(got.Gaps)
+	if len(got.Gaps) == 0 || got.Gaps[len(got.Gaps)-1] > 250 {
+		t.Errorf("the other session's longest frame gap meanwhile: %v ms", got.Gaps[max(0, len(got.Gaps)-3):])
+	}
+}
+
+// TestWorkerKilled kills the media worker in play: the program stays, the
+// picture is back within a second, the peers stay connected.
+func TestWorkerKilled(t *testing.T) {
+	for name, signal := range map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, options{})
+			p := tab(t, 1280, 720)
+			enter(t, s, p)
+			sid := play(t, p, "playground")
+			awaitPicture(t, p, 30, 20*time.Second)
+			before := s.session(sid)
+			var took []time.Duration
+			for range 5 {
+				workers := children(s.cmd.Process.Pid, "media-worker")
+				if len(workers) != 1 {
+					t.Fatalf("%d media workers, want 1", len(workers))
+				}
+				began := time.Now()
+				if err := syscall.Kill(workers[0].pid, signal); err != nil {
+					t.Fatal(err)
+				}
+				until(t, 3*time.Second, "another worker runs", func() bool {
+					now := children(s.cmd.Process.Pid, "media-worker")
+					return len(now) == 1 && now[0].pid != workers[0].pid
+				})
+				reset(t, p)
+				awaitPicture(t, p, 3, 5*time.Second)
+				took = append(took, time.Since(began).Round(time.Millisecond))
+				until(t, 3*time.Second, "sound is back", func() bool { return s.session(sid).Audio == "ok" })
+			}
+			slices.Sort(took)
+			t.Logf("picture back after %v", took)
+			if worst := took[len(took)-1]; worst > time.Second {
+				t.Errorf("the picture took up to %v to come back, want at most 1 s", worst)
+			}
+			after := s.session(sid)
+			if after.Program.PID != before.Program.PID || after.Restarts != 5 || len(after.Peers) != 1 || after.Peers[0].ID != before.Peers[0].ID {
+				t.Errorf("before %+v, after %+v: want the same program and peer, 5 restarts", before, after)
+			}
+		})
+	}
+}
+
+// TestCycles starts and ends 100 sessions: what the server itself takes is back
+// at the baseline.
+func TestCycles(t *testing.T) {
+	s := start(t, options{})
+	s.setup()
+	cycle := func() {
+		sess := s.create("playground")
+		until(t, 10*time.Second, "running", func() bool { return s.session(sess.ID).Phase == "running" })
+		s.must("DELETE", "/api/sessions/"+sess.ID, nil, 0, nil)
+	}
+	end := func() {
+		until(t, 8*time.Second, "no child is left", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })
+	}
+	for range 5 { // warm up
+		cycle()
+	}
+	end()
+	base := usageOf(s.cmd.Process.Pid)
+	goroutines := s.metric("go_goroutines")
+	for range 100 {
+		cycle()
+	}
+	end()
+	var now usage
+	until(t, 10*time.Second, "fds and goroutines at the baseline", func() bool {
+		now = usageOf(s.cmd.Process.Pid)
+		return now.fds <= base.fds && s.metric("go_goroutines") <= goroutines
+	})
+	t.Logf("before 100 cycles: %v, %.0f goroutines; after: %v, %.0f goroutines", base, goroutines, now, s.metric("go_goroutines"))
+	if now.threads > base.threads+4 {
+		t.Errorf("threads grew from %d to %d", base.threads, now.threads)
+	}
+	if now.rssKiB > base.rssKiB+16<<10 {
+		t.Errorf("RSS grew from %d to %d KiB", base.rssKiB, now.rssKiB)
+	}
+	if left := xSockets(); len(left) != 0 {
+		t.Logf("X sockets of others: %v", left)
+	}
+	if files, _ := filepath.Glob(filepath.Join(s.dir, "run", "s_*")); len(files) != 0 {
+		t.Errorf("left behind: %v", files)
+	}
+}
+
+// TestServerKilled: kill -9 of the server leaves nothing running after the next
+// start on the same folders.
+func TestServerKilled(t *testing.T) {
+	s := start(t, options{config: stubborn})
+	s.setup()
+	a, b := s.create("playground"), s.create("stubborn")
+	for _, id := range []string{a.ID, b.ID} {
+		until(t, 10*time.Second, "program runs", func() bool { return s.session(id).Program.PID != 0 })
+	}
+	old := descendants(s.cmd.Process.Pid)
+	s.cmd.Process.Kill()
+	<-s.exit
+	again := start(t, options{dir: s.dir, config: stubborn})
+	until(t, 6*time.Second, "nothing of the killed server runs", func() bool {
+		now := processes()
+		return !slices.ContainsFunc(old, func(p process) bool { q, ok := now[p.pid]; return ok && q.args == p.args && q.state != 'Z' })
+	})
+	if again.token != "" {
+		t.Error("a server with an admin printed a setup token again")
+	}
+	if left := leftFiles(t, again, a.ID); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestForcedHardware: asked-for hardware that is not there is an explicit error.
+func TestForcedHardware(t *testing.T) {
+	s := start(t, options{config: "[video]\nencoder = \"nvenc\"\n"})
+	p := tab(t, 1280, 720)
+	enter(t, s, p)
+	status, raw, err := s.call("POST", "/api/sessions", map[string]any{"app": "playground", "width": 1280, "height": 720, "fps": 60}, nil)
+	if err != nil || status < 400 || !strings.Contains(string(raw), `"no-encoder"`) || !strings.Contains(string(raw), "nvenc") {
+		t.Errorf("create: %d %s %v, want the problem no-encoder with the reason", status, raw, err)
+	}
+	tile := p.Locator("[data-testid=app-tile][data-app=playground]")
+	do(t, "play", tile.Locator("[data-testid=play-button]").Click())
+	panel := p.Locator("[data-testid=error-panel][data-code=no-encoder]")
+	do(t, "error panel", panel.WaitFor(playwright.LocatorWaitForOptions{Timeout: playwright.Float(5000)}))
+	if text := must(panel.InnerText())(t); !strings.Contains(text, "nvenc") {
+		t.Errorf("the page says %q, want the reason", text)
+	}
+}
+
+// metric reads one unlabelled value of /metrics.
+func (s *server) metric(name string) float64 {
+	s.t.Helper()
+	raw := s.must("GET", "/metrics", nil, http.StatusOK, nil)
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
+			return parseFloat(s.t, f[1])
+		}
+	}
+	s.t.Fatalf("/metrics has no %s", name)
+	return 0
+}
