@@ -114,20 +114,13 @@ func authorization(d media.Display, a address, conn net.Conn) (proto string, sec
 		secret, err = parseCookie(d.Cookie)
 		return magicCookie, secret, err
 	}
-	file, named := d.Authority, d.Authority != ""
-	if !named {
-		if file = os.Getenv("XAUTHORITY"); file == "" {
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return "", nil, nil // no home, no file: displays without a cookie exist
-			}
-			file = filepath.Join(home, ".Xauthority")
+	file := d.Authority
+	if file == "" {
+		if file = DefaultAuthority(); file == "" {
+			return "", nil, nil
 		}
 	}
 	b, err := readAuthority(file)
-	if errors.Is(err, os.ErrNotExist) && !named {
-		return "", nil, nil
-	}
 	if err != nil {
 		return "", nil, fmt.Errorf("read X authority: %w", err)
 	}
@@ -143,6 +136,23 @@ func authorization(d media.Display, a address, conn net.Conn) (proto string, sec
 		return "", nil, nil
 	}
 	return magicCookie, secret, nil
+}
+
+// DefaultAuthority is the Xauthority file that this process's environment points
+// to, $XAUTHORITY or ~/.Xauthority, or empty when there is no such file.
+func DefaultAuthority() string {
+	file := os.Getenv("XAUTHORITY")
+	if file == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		file = filepath.Join(home, ".Xauthority")
+	}
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return file
 }
 
 func readAuthority(file string) ([]byte, error) {

@@ -1,0 +1,211 @@
+package desktop
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jezek/xgb/xproto"
+
+	"fenrir/media"
+	"fenrir/media/x11"
+)
+
+const (
+	xvfb = "Xvfb"
+
+	// The largest display: Xvfb cannot grow beyond the size that it starts with.
+	maxWidth, maxHeight = 3840, 2160
+
+	displayBound = 10 * time.Second // for Xvfb to take connections
+	layoutBound  = 3 * time.Second
+)
+
+// screen is a display that works.
+type screen struct {
+	display   media.Display
+	authority string          // file with the cookie, for programs
+	lost      <-chan struct{} // closed when the display is gone
+	why       func() error    // after lost
+}
+
+// openDisplay starts or attaches to the display and gives it its size.
+func (s *stage) openDisplay(ctx context.Context) (*screen, error) {
+	if s.start.Spec.Kind == media.DisplayExternal {
+		return s.attach(ctx)
+	}
+	var secret [16]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	cookie := hex.EncodeToString(secret[:])
+	authority, err := s.writeAuthority(cookie)
+	if err != nil {
+		return nil, err
+	}
+	folder := s.start.Framebuffer
+	if folder == "" {
+		folder = filepath.Join(s.start.Spec.Runtime, "framebuffer")
+	}
+	sc, err := s.startXvfb(ctx, folder, cookie, authority)
+	if err != nil && folder == s.start.Framebuffer && ctx.Err() == nil && errors.As(err, new(*deathOf)) {
+		s.warn("Xvfb does not start with its framebuffer in %s, trying the runtime folder: %v", folder, err)
+		sc, err = s.startXvfb(ctx, filepath.Join(s.start.Spec.Runtime, "framebuffer"), cookie, authority)
+	}
+	return sc, err
+}
+
+func (s *stage) writeAuthority(cookie string) (string, error) {
+	content, err := x11.AuthorityEntry(cookie)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(s.start.Spec.Runtime, "Xauthority")
+	return file, os.WriteFile(file, content, 0o600)
+}
+
+// deathOf is that a service ended which should not.
+type deathOf struct {
+	name   string
+	status syscall.WaitStatus
+	output string // last lines that it printed
+}
+
+func (d *deathOf) Error() string { return d.name + " " + how(d.status) }
+
+// startXvfb returns when the display takes connections and has its size.
+func (s *stage) startXvfb(ctx context.Context, folder, cookie, authority string) (*screen, error) {
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return nil, err
+	}
+	out, err := newCapture(2 << 10)
+	if err != nil {
+		return nil, err
+	}
+	var ready [2]int
+	if err := syscall.Pipe2(ready[:], syscall.O_CLOEXEC); err != nil {
+		out.started()
+		return nil, err
+	}
+	if err := syscall.SetNonblock(ready[0], true); err != nil { // so that its deadline works
+		out.started()
+		return nil, errors.Join(err, syscall.Close(ready[0]), syscall.Close(ready[1]))
+	}
+	number := os.NewFile(uintptr(ready[0]), "displayfd")
+	defer number.Close()
+	server, err := s.serve(xvfb, []string{
+		"-displayfd", "3",
+		"-screen", "0", fmt.Sprintf("%dx%dx24", maxWidth, maxHeight),
+		"-fbdir", folder, "-auth", authority,
+		"-nolisten", "tcp", "-nolisten", "local", // the file's permissions would not guard an abstract socket
+		"-noreset", "-dpi", "96", "-s", "0",
+	}, s.serviceEnv(), out, ready[1])
+	_ = syscall.Close(ready[1])
+	if err != nil {
+		return nil, err
+	}
+	died := func() error {
+		return &deathOf{xvfb, server.status, out.last(100 * time.Millisecond)}
+	}
+
+	bounded, cancel := context.WithTimeoutCause(ctx, displayBound, fmt.Errorf("does not come up within %v", displayBound))
+	defer cancel()
+	if err := number.SetReadDeadline(time.Now().Add(displayBound)); err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = number.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	line, err := bufio.NewReader(number).ReadString('\n')
+	n, numErr := strconv.ParseUint(strings.TrimSpace(line), 10, 16)
+	if err != nil || numErr != nil {
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if server.ended(soon) {
+			return nil, died()
+		}
+		return nil, errors.Join(errors.New("Xvfb names no display number"), err, context.Cause(bounded))
+	}
+	d := media.Display{
+		Name: ":" + strconv.FormatUint(n, 10), Cookie: cookie, Authority: authority,
+		Framebuffer: filepath.Join(folder, "Xvfb_screen0"),
+		Width:       s.start.Spec.Width, Height: s.start.Spec.Height,
+	}
+	conn, err := x11.Dial(bounded, d)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := x11.SetSize(bounded, conn, d.Width, d.Height); err != nil {
+		return nil, err
+	}
+	return &screen{
+		display: d, authority: authority, lost: server.done,
+		why: died,
+	}, nil
+}
+
+// attach looks at a display that exists. The connection stays open: its end is
+// how the display's end shows.
+func (s *stage) attach(ctx context.Context) (*screen, error) {
+	d := s.start.Spec.External
+	conn, err := x11.Dial(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	s.help.Go(func() {
+		<-ctx.Done()
+		conn.Close()
+	})
+	size, err := x11.Reply(ctx, conn, xproto.GetGeometry(conn.X, xproto.Drawable(conn.Root())))
+	if err != nil {
+		return nil, err
+	}
+	d.Width, d.Height = int(size.Width), int(size.Height)
+	if d.Authority == "" && d.Cookie != "" {
+		if d.Authority, err = s.writeAuthority(d.Cookie); err != nil {
+			return nil, err
+		}
+	}
+	return &screen{
+		display: d, authority: d.Authority, lost: conn.Done(),
+		why: func() error { return fmt.Errorf("%s is gone: %w", d.Name, conn.Err()) },
+	}, nil
+}
+
+// setLayout gives the display its keyboard layout. That of a display that is not
+// ours stays as it is, and Xvfb has "us" from the start.
+func (s *stage) setLayout(ctx context.Context, sc *screen) error {
+	layout := s.start.Spec.Layout
+	if layout == "" || layout == "us" || s.start.Spec.Kind == media.DisplayExternal {
+		return nil
+	}
+	m := layoutName.FindStringSubmatch(layout)
+	if m == nil {
+		return fmt.Errorf("keyboard layout %q is malformed", layout)
+	}
+	out, err := newCapture(2 << 10)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, layoutBound, fmt.Errorf("not set within %v", layoutBound))
+	defer cancel()
+	c, err := s.serve("setxkbmap", []string{"-layout", m[1], "-variant", m[2]},
+		s.serviceEnv("DISPLAY="+sc.display.Name, "XAUTHORITY="+sc.authority), out)
+	if err != nil {
+		return err
+	}
+	if !c.ended(ctx) {
+		return fmt.Errorf("keyboard layout %s: %w", layout, context.Cause(ctx))
+	}
+	if !c.status.Exited() || c.status.ExitStatus() != 0 {
+		return fmt.Errorf("keyboard layout %s is not known: %s", layout, out.last(100*time.Millisecond))
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package desktop
+
+import (
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode"
+)
+
+// tail keeps the last bytes written to it. Write never blocks nor fails.
+type tail struct {
+	max int
+
+	mu  sync.Mutex // guards buf, cut
+	buf []byte
+	cut bool // something was dropped
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	if over := len(t.buf) - t.max; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+		t.cut = true
+	}
+	return len(p), nil
+}
+
+// String is what was kept as whole lines of readable text.
+func (t *tail) String() string {
+	t.mu.Lock()
+	s, cut := string(t.buf), t.cut
+	t.mu.Unlock()
+	if cut {
+		if _, rest, ok := strings.Cut(s, "\n"); ok && rest != "" {
+			s = rest
+		}
+	}
+	s = strings.ToValidUTF8(s, "")
+	s = strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+	return strings.TrimSpace(s)
+}
+
+// capture is a pipe whose reader never stops, so that nobody who prints into it
+// ever waits.
+type capture struct {
+	tail
+	w    int // descriptor for the processes that print; -1 once closed
+	done chan struct{}
+}
+
+// newCapture opens the pipe; max is how many of the last bytes are kept.
+func newCapture(max int) (*capture, error) {
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	if err := syscall.SetNonblock(fds[0], true); err != nil { // the reader's end only: deadlines work then
+		_ = syscall.Close(fds[0])
+		_ = syscall.Close(fds[1])
+		return nil, err
+	}
+	c := &capture{tail: tail{max: max}, w: fds[1], done: make(chan struct{})}
+	r := os.NewFile(uintptr(fds[0]), "output")
+	go func() { // ends when the last process that could print is gone, or this process is
+		defer close(c.done)
+		defer r.Close()
+		_, _ = io.CopyBuffer(&c.tail, struct{ io.Reader }{r}, make([]byte, 4<<10)) // the end is the end
+	}()
+	return c, nil
+}
+
+// started closes our copy of the writing end, after the process has its own.
+func (c *capture) started() {
+	if c.w >= 0 {
+		_ = syscall.Close(c.w) // a pipe has nothing to flush
+		c.w = -1
+	}
+}
+
+// last waits until all output is read, at most bound, and returns what was kept.
+func (c *capture) last(bound time.Duration) string {
+	t := time.NewTimer(bound)
+	defer t.Stop()
+	select {
+	case <-c.done:
+	case <-t.C:
+	}
+	return c.String()
+}

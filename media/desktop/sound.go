@@ -1,0 +1,140 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fenrir/media"
+)
+
+const (
+	sink = "fenrir" // the null sink that programs play into
+
+	soundBound = 3 * time.Second // for the sound server to take connections
+
+	// Between two starts of a sound server that keeps dying.
+	firstRetry, lastRetry = 100 * time.Millisecond, 5 * time.Second
+	// A sound server that lived so long is trusted again.
+	steady = 30 * time.Second
+)
+
+func soundSocket(runtime string) string { return filepath.Join(runtime, "pulse", "native") }
+func soundServer(runtime string) string { return "unix:" + soundSocket(runtime) }
+
+// sound keeps a sound server running until ctx ends, always on the same socket. up
+// is closed when the first one takes connections; events wait for display.
+func (s *stage) sound(ctx context.Context, display <-chan struct{}, up chan<- struct{}) {
+	retry := firstRetry
+	first, silent := true, false
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.soundOnce(ctx, func() {
+			select {
+			case <-display:
+			case <-ctx.Done():
+				return
+			}
+			silent = false
+			s.event(media.DesktopEvent{Kind: media.DesktopSound, Sound: media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor"}})
+			if first {
+				first = false
+				close(up)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if !silent {
+			select {
+			case <-display:
+			case <-ctx.Done():
+				return
+			}
+			silent = true
+			s.event(media.DesktopEvent{Kind: media.DesktopSilent})
+		}
+		s.warn("sound server: %v", err)
+		if time.Since(began) > steady {
+			retry = firstRetry
+		}
+		wait := time.NewTimer(retry)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+		}
+		wait.Stop()
+		retry = min(2*retry, lastRetry)
+	}
+}
+
+// soundOnce starts a sound server, calls ready when it takes connections, and
+// returns why it ended, or nil when ctx did; then the server is left running.
+func (s *stage) soundOnce(ctx context.Context, ready func()) error {
+	runtime := s.start.Spec.Runtime
+	socket := soundSocket(runtime)
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
+		return err
+	}
+	out, err := newCapture(2 << 10)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Dir(socket)
+	server, err := s.serve("pulseaudio", []string{
+		"-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disallow-exit=yes",
+		"--log-target=stderr", "--log-level=error",
+		"-L", "module-null-sink sink_name=" + sink + " rate=48000 channels=2 channel_map=front-left,front-right",
+		// Who may open the folder may connect: no cookie file is needed in each HOME.
+		"-L", "module-native-protocol-unix socket=" + socket + " auth-cookie-enabled=0",
+	}, s.serviceEnv("XDG_RUNTIME_DIR="+folder, "PULSE_RUNTIME_PATH="+folder, "PULSE_STATE_PATH="+folder,
+		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(folder, "bus")), out)
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, soundBound)
+	defer cancel()
+	if !s.connectable(bounded, socket, server) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		_ = server.signal(unix.SIGKILL) // it hangs, or is gone already
+		if !server.ended(ctx) {
+			return nil
+		}
+		return fmt.Errorf("no connection within %v, %s: %s", soundBound, how(server.status), out.last(100*time.Millisecond))
+	}
+	ready()
+	if !server.ended(ctx) {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", how(server.status), out.last(100*time.Millisecond))
+}
+
+// connectable waits until a service takes connections; it returns false when it
+// ended or ctx did.
+func (s *stage) connectable(ctx context.Context, socket string, server *child) bool {
+	tick := time.NewTicker(3 * time.Millisecond)
+	defer tick.Stop()
+	var d net.Dialer
+	for {
+		if conn, err := d.DialContext(ctx, "unix", socket); err == nil {
+			_ = conn.Close() // nothing was said
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-server.done:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

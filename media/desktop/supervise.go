@@ -1,0 +1,341 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fenrir/media"
+)
+
+// Main is the supervisor: our binary started again by Desktop, with its socket as
+// conn. It returns the exit status: 0 when nothing of the desktop is left, 1 when
+// something is, 2 when it was not started as it should be.
+func Main(conn *os.File) int {
+	// The kernel ties a child's parent-death signal to the thread that started
+	// it, so one thread, which never ends, starts all (golang/go#27505).
+	runtime.LockOSThread()
+	debug.SetMemoryLimit(24 << 20)
+	syscall.CloseOnExec(int(conn.Fd()))
+	socket, err := net.FileConn(conn)
+	_ = conn.Close() // FileConn has its own descriptor
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "desktop: no socket:", err)
+		return 2
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "desktop: become subreaper:", err)
+		return 2
+	}
+
+	in := lines(socket)
+	_ = socket.SetReadDeadline(time.Now().Add(5 * time.Second)) // a server that hangs is as one that is dead
+	if !in.Scan() {
+		return 0 // the server died before it said what to start
+	}
+	first, err := decode[order](in.Bytes())
+	if err != nil || first.Start == nil {
+		fmt.Fprintln(os.Stderr, "desktop: no start order:", err)
+		return 2
+	}
+	_ = socket.SetReadDeadline(time.Time{}) // cannot fail where the line above did not
+
+	ctx, cancel := context.WithCancel(context.Background()) // this is the main of a process
+	defer cancel()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	go func() { // ends with the process
+		for sig := range signals {
+			if sig != unix.SIGPIPE { // caught because children would inherit that it is ignored
+				cancel()
+			}
+		}
+	}()
+	go func() { // ends with the socket
+		defer cancel()
+		for in.Scan() {
+			if o, err := decode[order](in.Bytes()); err != nil || o.Stop {
+				return
+			}
+		}
+	}()
+
+	k := &keeper{ctx: ctx, pid: os.Getpid(), runtime: first.Start.Spec.Runtime,
+		forks: make(chan fork), exits: make(chan exit), over: make(chan int, 1),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), ours: map[int]bool{}}
+	s := &stage{start: *first.Start, keeper: k, socket: socket, cancel: cancel}
+	go k.wait() // ends with the process
+	go func() { k.over <- s.run(ctx) }()
+	return k.loop()
+}
+
+// keeper starts and reaps the children of the supervisor.
+type keeper struct {
+	ctx     context.Context // of the desktop: nothing is started after its end
+	pid     int
+	runtime string
+
+	forks   chan fork
+	exits   chan exit
+	over    chan int      // receives the exit status of the supervisor
+	kick    chan struct{} // there is a child again
+	changed chan struct{} // capacity 1: a child was reaped
+
+	mu   sync.Mutex // guards ours
+	ours map[int]bool
+}
+
+// fork is a request to start a process.
+type fork struct {
+	name    string // for notes and messages
+	path    string
+	argv    []string
+	env     []string
+	dir     string
+	files   []int // descriptors 0, 1, … of the child
+	program bool  // it, and not one of our services
+	out     chan<- forked
+}
+
+type forked struct {
+	child *child
+	err   error
+}
+
+type exit struct {
+	pid    int
+	status syscall.WaitStatus
+}
+
+// child is a process that the keeper started.
+type child struct {
+	identity
+	name   string
+	done   chan struct{}      // closed when it was reaped
+	status syscall.WaitStatus // valid after done
+}
+
+// start starts a process as leader of a session of its own.
+func (k *keeper) start(f fork) (*child, error) {
+	out := make(chan forked, 1)
+	f.out = out
+	k.forks <- f // loop runs until the supervisor ends
+	r := <-out
+	return r.child, r.err
+}
+
+// loop starts what is asked for, on the calling thread, and gives exit statuses to
+// whom they belong, until the supervisor is over.
+func (k *keeper) loop() int {
+	live := map[int]*child{}
+	for {
+		select {
+		case f := <-k.forks:
+			c, err := k.fork(f)
+			if err == nil {
+				live[c.PID] = c
+			}
+			f.out <- forked{c, err}
+		case e := <-k.exits:
+			if c := live[e.pid]; c != nil {
+				delete(live, e.pid)
+				k.mu.Lock()
+				delete(k.ours, e.pid)
+				k.mu.Unlock()
+				c.status = e.status
+				close(c.done)
+			}
+			select {
+			case k.changed <- struct{}{}:
+			default:
+			}
+		case code := <-k.over:
+			return code
+		}
+	}
+}
+
+func (k *keeper) fork(f fork) (*child, error) {
+	if k.ctx.Err() != nil {
+		return nil, context.Cause(k.ctx)
+	}
+	files := make([]uintptr, len(f.files))
+	for i, fd := range f.files {
+		files[i] = uintptr(fd)
+	}
+	attr := &syscall.ProcAttr{Dir: f.dir, Env: f.env, Files: files,
+		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
+	pid, err := syscall.ForkExec(f.path, f.argv, attr)
+	if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &child{identity: identity{PID: pid}, name: f.name, done: make(chan struct{})}
+	if row, err := readProcess(pid); err == nil { // else it is gone already
+		c.identity = row.identity
+	}
+	if !f.program {
+		k.mu.Lock()
+		k.ours[pid] = true
+		k.mu.Unlock()
+	}
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+	if err := noteStarted(k.runtime, f.name, c.identity); err != nil {
+		return c, nil // only a later clean-up is harder, and the folder may be going already
+	}
+	return c, nil
+}
+
+// wait reaps every child, started here or left to us by one that died.
+func (k *keeper) wait() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		switch {
+		case err == nil:
+			k.exits <- exit{pid, ws}
+		case errors.Is(err, syscall.ECHILD):
+			<-k.kick
+		}
+	}
+}
+
+// everyone finds every process below the supervisor.
+func (k *keeper) everyone() ([]process, error) {
+	all, err := table()
+	return below(all, k.pid), err
+}
+
+// programs finds the processes below the supervisor that are not our services:
+// the program, what it started, and what it left behind.
+func (k *keeper) programs() ([]process, error) {
+	all, err := table()
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var roots []int
+	var found []process
+	for _, p := range all {
+		if p.parent == k.pid && !k.ours[p.PID] {
+			roots = append(roots, p.PID)
+			found = append(found, p)
+		}
+	}
+	return append(found, below(all, roots...)...), nil
+}
+
+// await returns true once find returns nothing, and false when ctx ends first.
+func (k *keeper) await(ctx context.Context, find func() ([]process, error)) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if left, err := find(); err == nil && len(left) == 0 {
+			return true
+		}
+		select {
+		case <-k.changed:
+		case <-tick.C: // a grandchild is reaped by somebody else
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// ended waits until a child was reaped; it returns false when ctx ends first.
+func (c *child) ended(ctx context.Context) bool {
+	select {
+	case <-c.done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// how says how a process ended.
+func how(ws syscall.WaitStatus) string {
+	switch {
+	case ws.Signaled():
+		name := unix.SignalName(ws.Signal())
+		if name == "" {
+			name = fmt.Sprintf("signal %d", ws.Signal())
+		}
+		if ws.CoreDump() {
+			name += " (core dumped)"
+		}
+		return "was ended by " + name
+	case ws.Exited():
+		return fmt.Sprintf("exited with status %d", ws.ExitStatus())
+	}
+	return "ended"
+}
+
+// stop ends everything and removes every file. What the program needs in order to
+// save its state stays until the program is gone.
+func (k *keeper) stop(services []*child) (left []process, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), teardownBound-300*time.Millisecond)
+	defer cancel()
+	polite, done := context.WithTimeout(ctx, termGrace)
+	defer done()
+	programs, err := k.programs()
+	for _, p := range programs {
+		_ = p.signal(unix.SIGTERM) // SIGKILL below tells what cannot be done
+		_ = p.signal(unix.SIGCONT)
+	}
+	if err != nil || !k.await(polite, k.programs) {
+		if _, _, err := killAll(ctx, k.programs); err != nil {
+			return nil, err
+		}
+	}
+	polite, done = context.WithTimeout(ctx, 400*time.Millisecond)
+	defer done()
+	for _, c := range services {
+		_ = c.signal(unix.SIGTERM)
+		_ = c.signal(unix.SIGCONT)
+	}
+	for _, c := range services {
+		c.ended(polite)
+	}
+	_, left, err = killAll(ctx, k.everyone)
+	return left, err
+}
+
+// tell sends news to the server. It blocks at most a second; a server that does
+// not listen counts as dead.
+func (s *stage) tell(n news) {
+	b, err := encode(n)
+	if err != nil {
+		b, _ = encode(news{Warn: err.Error()}) // short, so it fits
+	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	err = s.socket.SetWriteDeadline(time.Now().Add(time.Second))
+	if err == nil {
+		_, err = s.socket.Write(b)
+	}
+	if err != nil {
+		s.cancel()
+	}
+}
+
+func (s *stage) event(ev media.DesktopEvent) { s.tell(news{Event: &ev}) }
+
+func (s *stage) warn(format string, args ...any) {
+	s.tell(news{Warn: fmt.Sprintf(format, args...)})
+}
