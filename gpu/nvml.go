@@ -82,6 +82,9 @@ func (c *card) lacks(symbol string) error {
 }
 
 func (c *card) uuid() (string, error) {
+	if err := c.lacks("nvmlDeviceGetUUID"); err != nil {
+		return "", err
+	}
 	v, ret := c.nvml.GetUUID()
 	return v, said("uuid", ret)
 }
@@ -92,6 +95,9 @@ func (c *card) name() (string, error) {
 }
 
 func (c *card) pci() (string, error) {
+	if err := c.lacks("nvmlDeviceGetPciInfo"); err != nil {
+		return "", err
+	}
 	v, ret := c.nvml.GetPciInfo()
 	if err := said("pci", ret); err != nil {
 		return "", err
@@ -132,6 +138,9 @@ func (c *card) compute() (string, error) {
 }
 
 func (c *card) consumer() (bool, error) {
+	if err := c.lacks("nvmlDeviceGetBrand"); err != nil {
+		return false, err
+	}
 	b, ret := c.nvml.GetBrand()
 	if err := said("brand", ret); err != nil {
 		return false, err
@@ -146,21 +155,33 @@ func (c *card) consumer() (bool, error) {
 }
 
 func (c *card) memory() (total, used uint64, err error) {
+	if err := c.lacks("nvmlDeviceGetMemoryInfo"); err != nil {
+		return 0, 0, err
+	}
 	m, ret := c.nvml.GetMemoryInfo()
 	return m.Total, m.Used, said("memory", ret)
 }
 
 func (c *card) busy() (int, error) {
+	if err := c.lacks("nvmlDeviceGetUtilizationRates"); err != nil {
+		return 0, err
+	}
 	u, ret := c.nvml.GetUtilizationRates()
 	return int(u.Gpu), said("utilisation", ret)
 }
 
 func (c *card) encoder() (int, error) {
+	if err := c.lacks("nvmlDeviceGetEncoderUtilization"); err != nil {
+		return 0, err
+	}
 	u, _, ret := c.nvml.GetEncoderUtilization()
 	return int(u), said("encoder utilisation", ret)
 }
 
 func (c *card) decoder() (int, error) {
+	if err := c.lacks("nvmlDeviceGetDecoderUtilization"); err != nil {
+		return 0, err
+	}
 	u, _, ret := c.nvml.GetDecoderUtilization()
 	return int(u), said("decoder utilisation", ret)
 }
