@@ -166,17 +166,18 @@ type Choice struct {
 	Reason   string      `json:"reason"`
 }
 
-// GPU is one graphics processor.
+// GPU is one graphics processor. Numbers that the driver does not tell are nil,
+// never 0.
 type GPU struct {
 	Index           int    `json:"index"`
 	Name            string `json:"name"`
 	Driver          string `json:"driver"`
-	MemoryMiB       int    `json:"memory_mib"`
-	MemoryUsedMiB   int    `json:"memory_used_mib"`
-	EncoderSessions int    `json:"encoder_sessions"`
-	EncoderPercent  int    `json:"encoder_percent"`
-	GPUPercent      int    `json:"gpu_percent"`
-	Encodes         bool   `json:"encodes"` // has a video encoder
+	MemoryMiB       *int   `json:"memory_mib"`
+	MemoryUsedMiB   *int   `json:"memory_used_mib"`
+	EncoderSessions *int   `json:"encoder_sessions"`
+	EncoderPercent  *int   `json:"encoder_percent"`
+	GPUPercent      *int   `json:"gpu_percent"`
+	Encodes         string `json:"encodes"` // has a video encoder: "yes", "no", "unknown"
 	Note            string `json:"note"`
 }
 
