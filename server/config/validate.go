@@ -101,8 +101,10 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, t := range c.HTTP.TrustedProxies {
-		if _, err := netip.ParsePrefix(t); err != nil {
-			p.addf("http.trusted_proxies: %q is no prefix (write \"10.0.0.0/8\")", t)
+		_, err1 := netip.ParsePrefix(t)
+		_, err2 := netip.ParseAddr(t)
+		if err1 != nil && err2 != nil {
+			p.addf("http.trusted_proxies: %q is no address or prefix (write \"10.0.0.0/8\")", t)
 		}
 	}
 
