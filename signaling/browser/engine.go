@@ -6,7 +6,6 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
-	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
@@ -55,21 +54,15 @@ var formats = map[media.Codec][]string{
 }
 
 // newPeerConnection makes a PeerConnection that sends video in exactly this
-// codec, and Opus. Everything about it is this peer's own.
-func (s *Server) newPeerConnection(codec media.Codec, extra ...interceptor.Factory) (*webrtc.PeerConnection, error) {
+// codec, and Opus. Everything about it is this peer's own. path sees every
+// packet last, so that it numbers retransmissions too.
+func (s *Server) newPeerConnection(codec media.Codec, path interceptor.Factory) (*webrtc.PeerConnection, error) {
 	engine, err := newMediaEngine(codec)
 	if err != nil {
 		return nil, err
 	}
 	registry := &interceptor.Registry{}
-	for _, f := range extra {
-		registry.Add(f)
-	}
-	header, err := twcc.NewHeaderExtensionInterceptor()
-	if err != nil {
-		return nil, err
-	}
-	registry.Add(header)
+	registry.Add(path)
 	responder, err := nack.NewResponderInterceptor(
 		nack.ResponderSize(nackPackets), nack.WithResponderLoggerFactory(pionLog{s.Log}))
 	if err != nil {

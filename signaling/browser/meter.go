@@ -12,8 +12,7 @@ import (
 
 // meter collects what frames cost, a second at a time.
 type meter struct {
-	rtt  atomic.Int64 // nanoseconds
-	loss atomic.Int64 // 1/256, as the client reported last
+	rtt atomic.Int64 // nanoseconds
 
 	failed atomic.Uint64 // units that could not be written
 

@@ -16,6 +16,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/congestion"
 )
 
 // Peer is one client attached to a session, over one PeerConnection. Serve
@@ -32,12 +33,14 @@ type Peer struct {
 	signal   signal // how the client hears of candidates, states and the end
 	started  time.Time
 	counts   counts
+	path     *congestion.Controller
 	state    atomic.Int32 // webrtc.PeerConnectionState
 	maxKbps  atomic.Int32 // the client's own cap, 0 for none
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns
 	wake     chan struct{} // 1 slot: the connection's state changed
+	rated    chan struct{} // 1 slot: the path's estimate may have changed
 	found    chan *webrtc.ICECandidate
 	opened   chan channel
 	goodbyes chan error // 1 slot: the client leaves
@@ -50,17 +53,22 @@ type Peer struct {
 	news         news
 
 	// Serve's own.
-	pc          *webrtc.PeerConnection
-	helpers     sync.WaitGroup
-	offeredAt   time.Time // zero until the first offer
-	brokenAt    time.Time // zero while media flows
-	orphanedAt  time.Time // zero while there is a websocket
-	streaming   bool      // the pumps run
-	lastOffer   uint32
-	ufrag       string // of the offer, WHEP only
-	early       []webrtc.ICECandidateInit
-	candidates  int // of the client, so far
-	isConnected bool
+	pc                       *webrtc.PeerConnection
+	helpers                  sync.WaitGroup
+	offeredAt                time.Time // zero until the first offer
+	brokenAt                 time.Time // zero while media flows
+	orphanedAt               time.Time // zero while there is a websocket
+	streaming                bool      // the pumps run
+	lastOffer                uint32
+	ufrag                    string // of the offer, WHEP only
+	early                    []webrtc.ICECandidateInit
+	candidates               int // of the client, so far
+	isConnected              bool
+	sentBefore, resentBefore uint64   // packets, at the last timing
+	told                     struct { // to the session, of the path
+		kbps       int
+		up, change time.Time
+	}
 }
 
 // signal is a client's ear. No method blocks.
@@ -84,11 +92,20 @@ func (s *Server) newPeer(sessionID string, spec media.PeerSpec, att signaling.At
 		calls:    make(chan func()),
 		done:     make(chan struct{}),
 		wake:     make(chan struct{}, 1),
+		rated:    make(chan struct{}, 1),
 		found:    make(chan *webrtc.ICECandidate, 64),
 		opened:   make(chan channel, 8),
 		goodbyes: make(chan error, 1),
 	}
 	p.maxKbps.Store(int32(spec.MaxKbps))
+	p.path = congestion.NewController(congestion.Config{
+		Min: s.Bitrate.Min * 1000, Start: s.Bitrate.Start * 1000, Max: s.Bitrate.Max * 1000,
+	}, func(congestion.Report) {
+		select {
+		case p.rated <- struct{}{}:
+		default:
+		}
+	})
 	p.video = newTrack(media.Video, att.Codec(), uint16(rand.Uint32()), &p.counts)
 	p.audio = newTrack(media.Audio, media.Opus, uint16(rand.Uint32()), &p.counts)
 	p.videoClock.offset = rand.Uint32()
@@ -147,7 +164,7 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 	}()
 	p.log.Info("peer attached", "codec", p.att.Codec(), "person", p.spec.Person.ID, "view_only", p.spec.ViewOnly)
 
-	pc, err := p.server.newPeerConnection(p.att.Codec())
+	pc, err := p.server.newPeerConnection(p.att.Codec(), p.path)
 	if err != nil {
 		err = fmt.Errorf("make peer connection: %w", err)
 		p.signal.bye(err)
@@ -169,6 +186,9 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 		}
 	})
 	pc.OnDataChannel(p.onDataChannel)
+	if p.maxKbps.Load() > 0 {
+		p.tellRate(true)
+	}
 	p.help(func() { p.pumpNotes(ctx) })
 	p.help(func() { p.writeEvents(ctx) })
 
@@ -237,6 +257,8 @@ func (p *Peer) loop(ctx context.Context) error {
 			if err := p.onState(ctx); err != nil {
 				return err
 			}
+		case <-p.rated:
+			p.tellRate(false)
 		case <-tick.C:
 			p.everySecond()
 		case <-timer.C:
@@ -385,14 +407,18 @@ func (p *Peer) addCandidate(c webrtc.ICECandidateInit) {
 // readRTCP handles what the client reports about one track, until the sender stops.
 func (p *Peer) readRTCP(sender *webrtc.RTPSender) {
 	buf := make([]byte, 1500)
-	for {
+	for garbage := 0; garbage < maxBadInputs; {
 		n, _, err := sender.Read(buf)
-		if err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 			return
 		}
-		packets, err := rtcp.Unmarshal(buf[:n])
+		var packets []rtcp.Packet
+		if err == nil {
+			packets, err = rtcp.Unmarshal(buf[:n])
+		}
 		if err != nil {
-			continue // garbage from the network
+			garbage++ // of the client's own making: it went through SRTCP
+			continue
 		}
 		for _, pkt := range packets {
 			switch pkt := pkt.(type) {
@@ -411,11 +437,15 @@ func (p *Peer) readRTCP(sender *webrtc.RTPSender) {
 }
 
 func (p *Peer) stats() PeerStats {
+	path := p.path.Report()
+	totals := p.counts.totals()
+	totals.Resent = path.Resent
 	return PeerStats{
 		Session: p.session, Peer: p.att.ID(), Person: p.spec.Person, Transport: p.spec.Transport, Codec: p.att.Codec(),
 		State:  webrtc.PeerConnectionState(p.state.Load()).String(),
+		Kbps:   path.Bitrate / 1000,
 		RTT:    time.Duration(p.meter.rtt.Load()),
-		Loss:   float64(p.meter.loss.Load()) / 256,
-		Totals: p.counts.totals(),
+		Loss:   path.Loss,
+		Totals: totals,
 	}
 }

@@ -187,7 +187,7 @@ func (s *Server) leave(p *Peer) {
 	if p.resource != "" {
 		delete(s.whep, p.resource)
 	}
-	s.gone.add(p.counts.totals())
+	s.gone.add(p.stats().Totals)
 	s.mu.Unlock()
 	s.wg.Done()
 }

@@ -70,15 +70,17 @@ func (s *Server) converse(ctx context.Context, t *talk, sessionID string, person
 	if err != nil {
 		return err
 	}
+	// The client's cap is kept here, where it can change: Estimate stays below it.
 	spec := media.PeerSpec{
 		ID: hello.Peer, Person: person, Transport: transportWebRTC,
-		Codecs: hello.Codecs, MaxKbps: hello.MaxKbps, ViewOnly: hello.ViewOnly,
+		Codecs: hello.Codecs, ViewOnly: hello.ViewOnly,
 	}
 	p, err := s.attach(ctx, sessionID, spec, t)
 	if err != nil {
 		return err
 	}
 	defer s.leave(p)
+	p.maxKbps.Store(int32(hello.MaxKbps))
 	p.log.Debug("hello", "client", hello.Client, "version", version)
 
 	state, err := p.firstState(ctx)
@@ -277,6 +279,7 @@ func (p *Peer) handle(m signaling.Message) error {
 		})
 	case signaling.Settings:
 		p.maxKbps.Store(int32(m.MaxKbps))
+		p.tellRate(true)
 	case signaling.Painted:
 		if was := p.counts.painted.Load(); m.Frames > was {
 			p.counts.painted.Store(m.Frames)

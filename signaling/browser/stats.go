@@ -7,7 +7,7 @@ import (
 	"fenrir/media"
 )
 
-// Totals count what peers did.
+// Totals count what peers did. They only grow.
 type Totals struct {
 	Packets    uint64 // RTP packets sent, without retransmissions
 	Bytes      uint64 // RTP payload bytes of those
@@ -38,12 +38,12 @@ func (t *Totals) add(o Totals) {
 
 // counts is Totals while they grow.
 type counts struct {
-	packets, bytes, frames, resent, nacks, plis, inputs, badInputs, motionLost, drops, painted atomic.Uint64
+	packets, bytes, frames, nacks, plis, inputs, badInputs, motionLost, drops, painted atomic.Uint64
 }
 
 func (c *counts) totals() Totals {
 	return Totals{
-		Packets: c.packets.Load(), Bytes: c.bytes.Load(), Frames: c.frames.Load(), Resent: c.resent.Load(),
+		Packets: c.packets.Load(), Bytes: c.bytes.Load(), Frames: c.frames.Load(),
 		NACKs: c.nacks.Load(), PLIs: c.plis.Load(), Inputs: c.inputs.Load(), BadInputs: c.badInputs.Load(),
 		MotionLost: c.motionLost.Load(), Drops: c.drops.Load(), Painted: c.painted.Load(),
 	}

@@ -83,17 +83,68 @@ func (p *Peer) everySecond() {
 			p.log.Debug("send reports", "err", err)
 		}
 	}
-	p.news.setTiming(p.meter.second(video, now))
+	path := p.path.Tick()
+	p.tellRate(false)
+	t := p.meter.second(video, now)
+	t.Estimate = path.Bitrate / 1000
+	t.Packets, t.Resent = path.Packets-p.sentBefore, path.Resent-p.resentBefore
+	p.sentBefore, p.resentBefore = path.Packets, path.Resent
+	p.news.setTiming(t)
 }
 
-// onReports takes what the client says about loss and delay.
+// What a stream needs besides its video.
+const (
+	audioShare  = 160 // kbit/s of the path that sound takes, headers included
+	headerShare = 25  // a 25th of the video goes into packet headers
+)
+
+// How the session hears of the path.
+const (
+	rateUpGap   = time.Second            // between raises
+	rateDownGap = 100 * time.Millisecond // between cuts
+	rateStep    = 50                     // changes below a 50th are not told
+)
+
+// tellRate tells the session what video bitrate the path carries, within the
+// client's own cap: raises once a second, cuts at once. force tells it in any
+// case.
+func (p *Peer) tellRate(force bool) {
+	path := p.path.Report()
+	kbps := path.Bitrate / 1000
+	if !path.Known {
+		if !force {
+			return
+		}
+		kbps = p.server.Bitrate.Start
+	}
+	kbps = max(kbps-audioShare, 0)
+	kbps = max(kbps-kbps/headerShare, p.server.Bitrate.Min)
+	if most := int(p.maxKbps.Load()); most > 0 {
+		kbps = min(kbps, most)
+	}
+	now, told := time.Now(), &p.told
+	if !force {
+		diff := kbps - told.kbps
+		switch {
+		case told.kbps > 0 && max(diff, -diff)*rateStep < told.kbps,
+			diff > 0 && now.Sub(told.up) < rateUpGap,
+			diff < 0 && now.Sub(told.change) < rateDownGap:
+			return
+		case diff > 0:
+			told.up = now
+		}
+	}
+	told.kbps, told.change = kbps, now
+	p.att.Estimate(kbps)
+}
+
+// onReports takes what the client says about the round-trip time.
 func (p *Peer) onReports(reports []rtcp.ReceptionReport) {
 	video := p.video.bound.Load()
 	for _, r := range reports {
 		if video == nil || r.SSRC != video.ssrc {
 			continue
 		}
-		p.meter.loss.Store(int64(r.FractionLost))
 		if r.LastSenderReport == 0 {
 			continue
 		}
