@@ -137,6 +137,30 @@ func (k *keymap) find(r rune, locked bool, usable func(xproto.Keycode) bool) (st
 	return stroke{}, false
 }
 
+// modifier is what a key does to other keys while it is held.
+type modifier int
+
+const (
+	noModifier modifier = iota
+	shiftModifier
+	altGrModifier
+	otherModifier // Control, Alt, Super, …
+)
+
+// modifier goes by the key's meaning: the server's list of modifier keys lacks
+// those that act through virtual modifiers, as AltGr does. Locks are none.
+func (k *keymap) modifier(code xproto.Keycode) modifier {
+	switch s := k.at(code, 0); {
+	case s == keysym.ShiftL || s == keysym.ShiftR:
+		return shiftModifier
+	case s == keysym.Level3Shift:
+		return altGrModifier
+	case s == keysym.ModeSwitch, s == keysym.Level5Shift, s > keysym.ShiftLock && s <= keysym.HyperR, s == keysym.ControlL, s == keysym.ControlR:
+		return otherModifier
+	}
+	return noModifier
+}
+
 // cased tells whether the columns from first on are a letter's two cases, which
 // Caps Lock swaps.
 func (k *keymap) cased(code xproto.Keycode, first int) bool {

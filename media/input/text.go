@@ -78,16 +78,19 @@ func (b *board) tap(code xproto.Keycode) {
 // those that the player holds back afterwards.
 func (b *board) strike(k *keymap, st stroke, state uint16) {
 	var lifted, added []xproto.Keycode
-	for m, codes := range k.mods {
-		if m == xproto.MapIndexLock || uint16(1)<<m == k.numMask {
-			continue // locks are no matter of holding
-		}
-		for _, code := range codes {
-			wanted := m == xproto.MapIndexShift && st.shift || uint16(1)<<m == k.altGrMask && st.altGr
-			if !wanted && slices.Contains(b.keysDown, code) && !slices.Contains(lifted, code) {
+	for _, code := range b.keysDown {
+		switch k.modifier(code) {
+		case noModifier:
+		case shiftModifier:
+			if !st.shift {
 				lifted = append(lifted, code)
-				state &^= 1 << m
 			}
+		case altGrModifier:
+			if !st.altGr {
+				lifted = append(lifted, code)
+			}
+		default:
+			lifted = append(lifted, code)
 		}
 	}
 	if st.shift && state&xproto.ModMaskShift == 0 {

@@ -40,7 +40,11 @@ const (
 	F1             Sym = 0xffbe // F2… follow
 	ShiftL         Sym = 0xffe1
 	ShiftR         Sym = 0xffe2
+	ControlL       Sym = 0xffe3
+	ControlR       Sym = 0xffe4
 	CapsLock       Sym = 0xffe5
+	ShiftLock      Sym = 0xffe6
+	HyperR         Sym = 0xffee // Meta, Alt, Super and Hyper lie between the two
 	Delete         Sym = 0xffff
 	Level3Shift    Sym = 0xfe03 // AltGr
 	Level5Shift    Sym = 0xfe11

@@ -4,6 +4,7 @@ package screentest
 import (
 	"bufio"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -41,7 +42,10 @@ func Xvfb(t testing.TB, width, height int) (media.Display, *os.Process) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", width, height),
+	// A number of our own: servers that pick the first free one themselves can
+	// take each other's socket away while one starts and another ends.
+	number := fmt.Sprintf(":%d", 1000+binary.LittleEndian.Uint16(secret[:])%30000)
+	cmd := exec.Command("Xvfb", number, "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", width, height),
 		"-auth", auth, "-nolisten", "tcp", "-noreset")
 	cmd.ExtraFiles = []*os.File{w}
 	if err := cmd.Start(); err != nil {
