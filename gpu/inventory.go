@@ -29,7 +29,7 @@ const maxReport = 1 << 20
 // it found. It blocks two seconds at most, however the driver library behaves; a
 // probe that hangs is killed with its process group. Whatever is wrong with the
 // driver is in Report.State; the error says that the probe could not be started
-// or that ctx ended first.
+// or that ctx ended first, and the report then is ProbeFailed.
 func Inventory(ctx context.Context, exe string, args []string) (Report, error) {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, answerWithin)
@@ -43,7 +43,8 @@ func Inventory(ctx context.Context, exe string, args []string) (Report, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = reapWithin / 2 // a grandchild of a driver's hook may hold the pipes
 	if err := cmd.Start(); err != nil {
-		return Report{}, fmt.Errorf("start GPU probe: %w", err)
+		err = fmt.Errorf("start GPU probe: %w", err)
+		return Report{State: ProbeFailed, Detail: err.Error(), GPUs: []GPU{}, Began: began}, err
 	}
 	// A process inside a driver call in D state survives SIGKILL, and Wait
 	// with it: then this goroutine stays behind for as long as the process does.
@@ -64,7 +65,8 @@ func Inventory(ctx context.Context, exe string, args []string) (Report, error) {
 			gone = fmt.Sprintf("; the probe %d survived SIGKILL (%v) inside the driver", cmd.Process.Pid, kill)
 		}
 		if err := ctx.Err(); err != nil {
-			return Report{}, fmt.Errorf("GPU inventory: %w%s", context.Cause(ctx), gone)
+			err = fmt.Errorf("GPU inventory: %w%s", context.Cause(ctx), gone)
+			return Report{State: ProbeFailed, Detail: err.Error(), GPUs: []GPU{}, Began: began}, err
 		}
 		r := Report{State: TimedOut, GPUs: []GPU{}, Began: began, TookMs: int(time.Since(began).Milliseconds())}
 		if gone == "" {
