@@ -8,7 +8,6 @@ package web
 import (
 	"embed"
 	"io/fs"
-	"strings"
 )
 
 //go:generate go run ./build
@@ -16,8 +15,11 @@ import (
 //go:embed all:dist
 var dist embed.FS
 
-// FS is the built page: index.html and what it refers to. It is immutable and
-// safe for concurrent use.
+// FS is the built page: index.html and what it refers to. Files below assets
+// carry a hash of their content in their names and may be cached for ever. The
+// page has no inline script and no inline style; besides the server's files it
+// needs data: and blob: pictures in its Content-Security-Policy. FS is
+// immutable and safe for concurrent use.
 func FS() fs.FS {
 	sub, err := fs.Sub(dist, "dist")
 	if err != nil {
@@ -25,15 +27,3 @@ func FS() fs.FS {
 	}
 	return sub
 }
-
-// ContentSecurityPolicy is the strictest policy under which the page works.
-// The page has no inline script and no inline style; pictures come from the
-// server, from data URLs (cursors) and from blobs.
-const ContentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
-	"img-src 'self' data: blob:; connect-src 'self'; media-src 'self' blob:; manifest-src 'self'; " +
-	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-
-// Immutable tells whether the file at path (as in FS, without a leading slash)
-// carries a hash of its content in its name, so that it may be cached for ever.
-// Everything else has to be revalidated.
-func Immutable(path string) bool { return strings.HasPrefix(path, "assets/") }

@@ -12,11 +12,15 @@ export class Sound extends Emitter<{ locked: boolean }> {
   #analyser: AnalyserNode | null = null;
   #source: MediaStreamAudioSourceNode | null = null;
   #locked = false;
-  #muted = false;
 
   constructor(element: HTMLAudioElement) {
     super();
     this.#element = element;
+  }
+
+  /** Whether there is a stream to hear. */
+  get playing(): boolean {
+    return this.#track !== null;
   }
 
   get locked(): boolean {
@@ -24,21 +28,7 @@ export class Sound extends Emitter<{ locked: boolean }> {
   }
 
   get muted(): boolean {
-    return this.#muted;
-  }
-
-  set muted(muted: boolean) {
-    this.#muted = muted;
-    this.#element.muted = muted;
-  }
-
-  /** 0…1. */
-  get volume(): number {
-    return this.#element.volume;
-  }
-
-  set volume(volume: number) {
-    this.#element.volume = Math.max(0, Math.min(1, volume));
+    return this.#element.muted || this.#element.volume === 0;
   }
 
   play(track: MediaStreamTrack): void {

@@ -18,6 +18,10 @@ export interface App {
   game: boolean;
   /** Address of a picture, or "" when there is none. */
   icon: string;
+  /** What the program wishes; 0: nothing. */
+  width?: number;
+  height?: number;
+  fps?: number;
 }
 
 /** Why something ended or was refused. `code` is one of media.Cause… or an API code. */
@@ -122,14 +126,40 @@ export interface EncoderInfo {
   took_ms: number;
 }
 
+/** What requests for sessions are checked against. */
+export interface Limits {
+  min_fps: number;
+  max_fps: number;
+  min_kbps: number;
+  max_kbps: number;
+  max_sessions: number;
+  max_per_person: number;
+  max_peers: number;
+  codecs: string[] | null;
+}
+
+export interface GPU {
+  index: number;
+  name: string;
+  driver: string;
+  memory_mib: number;
+  memory_used_mib: number;
+  encoder_sessions: number;
+  encoder_percent: number;
+  gpu_percent: number;
+  /** Whether it has a video encoder at all. */
+  encodes: boolean;
+  note: string;
+}
+
 export interface ServerInfo {
   version: string;
   encoders: EncoderInfo[] | null;
-  /** What a session would use now, and why; its members are shown as they come. */
-  choice?: unknown;
-  gpus?: unknown[] | null;
-  gpu_note?: string;
-  limits?: Record<string, unknown>;
+  /** The encoder that would be taken now; empty when none works. */
+  choice: { encoder: string; codec: string; hardware: boolean; reason: string };
+  gpus: GPU[] | null;
+  gpu_note: string;
+  limits: Limits;
 }
 
 /**

@@ -1,0 +1,334 @@
+import type { Api } from "./api";
+import { asApiError } from "./api";
+import { Capture } from "./capture";
+import { decodable } from "./codecs";
+import { browserParts, Connection } from "./connection";
+import { Cursor } from "./cursor";
+import { Emitter } from "./emitter";
+import { InputSender } from "./input";
+import { platformOf } from "./keyboard";
+import { Link, type LinkState } from "./link";
+import { PaintMeter } from "./paint";
+import { Sound } from "./sound";
+import { StatsMeter, type Stats } from "./stats";
+import type { Cause, Codec, GrantBits, SessionState, Timing } from "./types";
+
+/** How often the player looks after the stream, ms. */
+const WATCH_MS = 1000;
+/** How long frames may arrive without being painted before a key frame is asked for, and before a new connection is. */
+const BLACK_MS = 5000;
+const DEAD_MS = 10_000;
+/** New connections because of a black picture before a person is asked. */
+const BLACK_TRIES = 2;
+
+export interface PlayerOptions {
+  api: Api;
+  session: string;
+  peer: string;
+  viewOnly: boolean;
+  codec: Codec | "auto";
+  maxKbps: number;
+  stage: HTMLElement;
+  video: HTMLVideoElement;
+  audio: HTMLAudioElement;
+  /** performance.now() of what began it: the click on Play, or the page's load. */
+  began: number;
+}
+
+export interface PlayerEvents {
+  link: LinkState;
+  session: SessionState;
+  grant: GrantBits;
+  unstable: boolean;
+  waiting: { ms: number; attempt: number; cause: Cause };
+  down: Cause;
+  notice: Cause;
+  /** The first frame of a connection is on the screen. */
+  painted: { first: boolean };
+  /** The picture has a (new) size. */
+  size: { width: number; height: number };
+  timing: Timing;
+}
+
+/**
+ * A session as one tab sees and plays it: link, picture, sound, input, cursor
+ * and numbers, wired together. It draws nothing but the video.
+ */
+export class Player extends Emitter<PlayerEvents> {
+  readonly input = new InputSender();
+  readonly cursor = new Cursor();
+  readonly capture: Capture;
+  readonly sound: Sound;
+  readonly paint: PaintMeter;
+  readonly link: Link;
+  readonly #options: PlayerOptions;
+  readonly #meter = new StatsMeter();
+  #codec: Codec | "auto";
+  #maxKbps: number;
+  #session: SessionState | null = null;
+  #timing: Timing | null = null;
+  #pongMs: number | null = null;
+  #firstFrameMs: number | null = null;
+  #connectedAt = 0;
+  #watch: ReturnType<typeof setInterval> | null = null;
+  #asked = false;
+  #blackTries = 0;
+  #received = 0;
+  #movedAt = 0;
+  #agreed: Codec | null = null;
+
+  constructor(options: PlayerOptions) {
+    super();
+    this.#options = options;
+    this.#codec = options.codec;
+    this.#maxKbps = options.maxKbps;
+    this.capture = new Capture(options.stage, this.input, platformOf(navigator.platform));
+    this.sound = new Sound(options.audio);
+    this.paint = new PaintMeter(options.video);
+    this.link = new Link({ connect: () => this.#connect(), probe: () => this.#probe() });
+    this.#wire();
+  }
+
+  get session(): SessionState | null {
+    return this.#session;
+  }
+
+  get grant(): GrantBits {
+    return this.input.grant;
+  }
+
+  /** The codec that is being received. */
+  get agreedCodec(): Codec | null {
+    return this.#agreed;
+  }
+
+  /** From the beginning to the first frame on the screen, ms. */
+  get firstFrameMs(): number | null {
+    return this.#firstFrameMs;
+  }
+
+  get unstable(): boolean {
+    return this.link.connection?.unstable ?? false;
+  }
+
+  start(): void {
+    this.paint.start();
+    this.capture.start();
+    window.addEventListener("online", this.#onNetwork);
+    connection()?.addEventListener("change", this.#onNetwork);
+    document.addEventListener("visibilitychange", this.#onVisible);
+    this.#watch = setInterval(() => void this.#look(), WATCH_MS);
+    const mimes = browserParts.capabilities().map((c) => c.mimeType);
+    if (decodable(mimes, this.#codec).length === 0) {
+      this.link.give({ code: "codec-unsupported", detail: `This browser cannot decode ${this.#codec}.` });
+      return;
+    }
+    this.link.start();
+  }
+
+  /** Ends for good; the session goes on. */
+  stop(): void {
+    if (this.#watch !== null) clearInterval(this.#watch);
+    this.#watch = null;
+    window.removeEventListener("online", this.#onNetwork);
+    connection()?.removeEventListener("change", this.#onNetwork);
+    document.removeEventListener("visibilitychange", this.#onVisible);
+    this.capture.stop();
+    this.input.detach();
+    this.link.close();
+    this.paint.stop();
+    this.sound.stop();
+    this.#options.video.srcObject = null;
+  }
+
+  /** Asks for another codec: that takes a new connection. */
+  setCodec(codec: Codec | "auto"): void {
+    if (codec === this.#codec) return;
+    this.#codec = codec;
+    this.link.reconnect();
+  }
+
+  /** Caps the bitrate of this tab in kbit/s, 0 for none. */
+  setMaxKbps(kbps: number): void {
+    this.#maxKbps = kbps;
+    this.link.connection?.setMaxKbps(kbps);
+  }
+
+  /** The browser's report and ours as numbers; rates are over the time since the last call. */
+  async stats(): Promise<Stats> {
+    const peer = this.link.connection?.peer;
+    const report = peer ? await peer.getStats() : new Map<string, unknown>();
+    return this.#meter.sample(report as unknown as Iterable<[string, unknown]>, performance.now(), {
+      session: this.#session,
+      timing: this.#timing,
+      pongMs: this.#pongMs,
+      paint: this.paint.take(),
+      missedHeartbeats: this.input.missed,
+    });
+  }
+
+  #wire(): void {
+    const { link, paint, cursor, capture, sound } = this;
+    link.on("state", (state) => {
+      if (state !== "live") {
+        this.capture.release();
+        this.input.detach();
+      }
+      this.emit("link", state);
+    });
+    link.on("waiting", (event) => this.emit("waiting", event));
+    link.on("down", (cause) => this.emit("down", cause));
+    link.on("connection", (c) => this.#listen(c));
+    paint.on("first", (at) => {
+      const first = this.#firstFrameMs === null;
+      if (first) this.#firstFrameMs = at - this.#options.began;
+      this.#blackTries = 0;
+      link.painted();
+      this.emit("painted", { first });
+    });
+    paint.on("frame", (size) => this.emit("size", size));
+    this.on("size", ({ width, height }) => capture.setPicture(width, height));
+    capture.on("locked", (locked) => (cursor.own = this.#ownPointer(locked)));
+    capture.on("touch", () => (cursor.own = this.#ownPointer(capture.locked)));
+    capture.on("moved", ({ x, y }) => {
+      // Where the player's pointer is seen, nothing has to be drawn.
+      if (capture.touching) cursor.place(x, y);
+    });
+    capture.on("gesture", () => sound.unlock());
+    this.#options.video.addEventListener("resize", () => {
+      const { videoWidth: width, videoHeight: height } = this.#options.video;
+      if (width > 0 && height > 0) this.emit("size", { width, height });
+    });
+  }
+
+  #ownPointer(locked: boolean): boolean {
+    return !locked && !this.capture.touching && this.grant.pointer;
+  }
+
+  #connect(): Connection {
+    const { session, peer, viewOnly } = this.#options;
+    const scheme = location.protocol === "http:" ? "ws:" : "wss:";
+    const mimes = browserParts.capabilities().map((c) => c.mimeType);
+    return new Connection({
+      url: `${scheme}//${location.host}/api/sessions/${encodeURIComponent(session)}/signal`,
+      peer,
+      codecs: decodable(mimes, this.#codec),
+      maxKbps: this.#maxKbps,
+      viewOnly,
+    });
+  }
+
+  async #probe(): Promise<Cause | null> {
+    try {
+      const state = await this.#options.api.session(this.#options.session);
+      return state.phase === "ended" ? (state.cause ?? { code: "session-not-found" }) : null;
+    } catch (error) {
+      const { code, detail, status } = asApiError(error);
+      return status === 401 || status === 404 || status === 403 ? { code, detail } : null;
+    }
+  }
+
+  #listen(c: Connection): void {
+    this.#meter.reset();
+    this.paint.reset();
+    this.#timing = null;
+    this.#pongMs = null;
+    this.#received = 0;
+    this.#asked = false;
+    c.on("welcome", (welcome) => {
+      this.#agreed = welcome.codec;
+      this.#setGrant(welcome.grant);
+    });
+    c.on("session", (session) => {
+      this.#session = session;
+      const mine = session.peers?.find((p) => p.id === this.#options.peer);
+      if (mine) this.#setGrant(mine.grant);
+      this.emit("session", session);
+    });
+    c.on("state", (state) => {
+      if (state === "connected") this.#connectedAt = this.#movedAt = performance.now();
+    });
+    c.on("track", (track) => {
+      if (track.kind === "audio") {
+        this.sound.play(track);
+        return;
+      }
+      const { video } = this.#options;
+      video.srcObject = new MediaStream([track]);
+      video.play().catch(() => {
+        // A newer stream took over, or the page went away: either tells by itself.
+      });
+    });
+    c.on("channels", ({ input, motion, heartbeatMs }) => this.input.attach(input as never, motion as never, heartbeatMs));
+    c.on("cursor", (image) => this.cursor.show(image));
+    c.on("position", ({ x, y }) => this.cursor.place(x, y));
+    c.on("timing", (timing) => {
+      this.#timing = timing;
+      this.emit("timing", timing);
+    });
+    c.on("pong", (pong) => {
+      const ms = this.input.pong(pong);
+      this.#pongMs = this.#pongMs === null ? ms : this.#pongMs * 0.75 + ms * 0.25;
+    });
+    c.on("unstable", (unstable) => this.emit("unstable", unstable));
+    c.on("notice", (cause) => this.emit("notice", cause));
+  }
+
+  #setGrant(grant: GrantBits): void {
+    this.input.grant = grant;
+    this.cursor.own = this.#ownPointer(this.capture.locked);
+    this.emit("grant", grant);
+  }
+
+  readonly #onNetwork = (): void => this.link.networkChanged();
+
+  readonly #onVisible = (): void => {
+    if (document.visibilityState !== "visible") return;
+    this.#movedAt = performance.now();
+    if (this.link.state === "waiting") this.link.retryNow();
+  };
+
+  /** Tells the server what was painted, and notices when frames arrive that nobody sees. */
+  async #look(): Promise<void> {
+    const c = this.link.connection;
+    if (!c || c.state !== "connected") return;
+    if (this.paint.frames > 0) c.painted(this.paint.frames, this.paint.rtpTimestamp);
+    if (document.visibilityState !== "visible" || !("requestVideoFrameCallback" in this.#options.video)) return;
+    const received = await receivedFrames(c.peer);
+    if (this.link.connection !== c) return;
+    const now = performance.now();
+    const painted = Math.max(this.paint.lastPainted, this.#connectedAt);
+    if (received === this.#received && this.paint.frames > 0) this.#movedAt = now; // a still picture
+    this.#received = received;
+    if (this.#session?.phase !== "running") this.#movedAt = now; // there is nothing to see yet
+    const black = now - Math.max(painted, this.#movedAt);
+    if (black < BLACK_MS) {
+      this.#asked = false;
+      return;
+    }
+    if (!this.#asked) {
+      this.#asked = true;
+      this.input.requestKeyFrame();
+      this.emit("notice", { code: "no-picture", detail: "Frames arrive, but none can be shown. A fresh one was asked for." });
+      return;
+    }
+    if (black < DEAD_MS) return;
+    this.#movedAt = now;
+    if (this.#blackTries++ < BLACK_TRIES) this.link.reconnect();
+    else this.link.give({ code: "no-picture", detail: "This browser received frames and could not show them." });
+  }
+}
+
+async function receivedFrames(peer: RTCPeerConnection | null): Promise<number> {
+  if (!peer) return 0;
+  let frames = 0;
+  for (const entry of (await peer.getStats()).values() as Iterable<Record<string, unknown>>) {
+    if (entry["type"] === "inbound-rtp" && entry["kind"] === "video") frames = Number(entry["framesReceived"] ?? 0);
+  }
+  return frames;
+}
+
+/** The Network Information API, where it exists. */
+function connection(): EventTarget | undefined {
+  return (navigator as Navigator & { connection?: EventTarget }).connection;
+}
