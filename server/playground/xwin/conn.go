@@ -149,7 +149,8 @@ func setupRequest(cookie []byte) []byte {
 // stream is the server's byte stream as xgb can bear it. xgb reads every event
 // as 32 bytes, which a GenericEvent (XInput 2) breaks: raw motion is repacked as a
 // client message in its place, so that its order among the other events stays;
-// every other GenericEvent and the events of XKB, unknown to xgb, are left out.
+// every other GenericEvent is left out. Events of XKB, unknown to xgb, become the
+// MappingNotify that they stand for.
 type stream struct {
 	net.Conn
 	setup []byte // sent in place of xgb's own first write, nil afterwards
@@ -224,6 +225,12 @@ func (s *stream) next() error {
 			s.head = repack(h, body)
 		}
 	case s.xkb != 0 && code == s.xkb:
+		// The only ones that were selected say that there is another keyboard or
+		// mapping. Of another layout clients of XKB are told in this way only.
+		e := make([]byte, 32)
+		e[0], e[4] = xproto.MappingNotify, xproto.MappingKeyboard
+		copy(e[2:4], h[2:4])
+		s.head = e
 	default:
 		s.head = h
 	}

@@ -46,8 +46,8 @@ func useKeyboardExtension(x *xgb.Conn, s *stream) error {
 	if _, err := raw(x, q.MajorOpcode, useExtension, words(1, 0), true); err != nil {
 		return fmt.Errorf("x keyboard extension: use: %w", err)
 	}
-	const mapNotify = 2
-	if _, err := raw(x, q.MajorOpcode, selectEvents, words(coreKeyboard, mapNotify, 0, 0, 0xff, 0xff), false); err != nil {
+	const newKeyboard, mapNotify = 1, 2
+	if _, err := raw(x, q.MajorOpcode, selectEvents, words(coreKeyboard, newKeyboard|mapNotify, 0, 0, 0xff, 0xff, 7, 7), false); err != nil {
 		return fmt.Errorf("x keyboard extension: select: %w", err)
 	}
 	const detectableRepeat = 1

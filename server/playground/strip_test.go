@@ -1,0 +1,55 @@
+package playground
+
+import (
+	"errors"
+	"image"
+	"image/color"
+	"testing"
+
+	"fenrir/server/playground/canvas"
+)
+
+// asImage shows a canvas as image/… knows it.
+type asImage struct{ canvas.Image }
+
+func (m asImage) ColorModel() color.Model { return color.RGBAModel }
+func (m asImage) Bounds() image.Rectangle { return image.Rect(0, 0, m.Width, m.Height) }
+func (m asImage) At(x, y int) color.Color {
+	c := m.Pix[y*m.Stride+x]
+	return color.RGBA{R: uint8(c >> 16), G: uint8(c >> 8), B: uint8(c), A: 255}
+}
+
+func TestStripReadsBack(t *testing.T) {
+	for _, want := range []Strip{
+		{}, {Frame: 1}, {Frame: 0xffffffff, Events: 255, Kind: 15, Value: 0xfffff},
+		{Frame: 0x12345678, Events: 7, Kind: StripText, Value: 0x1f642},
+	} {
+		m := canvas.New(640, 360)
+		m.Fill(0, 0, 640, 360, 0xffffff)
+		want.draw(m)
+		got, err := DecodeStrip(asImage{m})
+		if err != nil || got != want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+		// One cell that flips is noticed.
+		for row := range StripRows {
+			for col := range StripColumns {
+				damaged := canvas.New(640, 360)
+				copy(damaged.Pix, m.Pix)
+				x, y := col*StripCell, row*StripCell
+				damaged.Fill(x, y, StripCell, StripCell, ^m.Pix[y*m.Stride+x]&0xffffff)
+				if got, err := DecodeStrip(asImage{damaged}); !errors.Is(err, ErrNoStrip) {
+					t.Errorf("cell %d,%d flipped: got %+v, %v, want ErrNoStrip", col, row, got, err)
+				}
+			}
+		}
+	}
+}
+
+func TestNoStripInOtherPictures(t *testing.T) {
+	for _, m := range []canvas.Image{canvas.New(640, 360), canvas.New(StripWidth-1, StripHeight)} {
+		if got, err := DecodeStrip(asImage{m}); !errors.Is(err, ErrNoStrip) {
+			t.Errorf("got %+v, %v, want ErrNoStrip", got, err)
+		}
+	}
+}
