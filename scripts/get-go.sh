@@ -25,7 +25,7 @@ cd "$work"
 if ! command -v go >/dev/null 2>&1; then
 	say "fetching Debian's Go, to fetch Go $version with it"
 	apt-cache show golang-1.19-go >/dev/null 2>&1 || retry as_root apt-get -o Acquire::Retries=3 -qq update || die "apt-get update did not succeed"
-	retry apt-get -o Acquire::Retries=3 -qq download golang-1.19-go golang-1.19-src || die "could not download Debian's golang-1.19-go"
+	retry apt-get -o Acquire::Retries=3 -o APT::Sandbox::User=root -qq download golang-1.19-go golang-1.19-src || die "could not download Debian's golang-1.19-go"
 	for deb in *.deb; do dpkg -x "$deb" debian; done
 	GOROOT="$work/debian/usr/lib/go-1.19"
 	PATH="$GOROOT/bin:$PATH"

@@ -66,8 +66,12 @@ need_packages() {
 	retry as_root apt-get -o Acquire::Retries=3 -qq update || die "apt-get update did not succeed"
 	# $want is split on purpose: one word a package.
 	# shellcheck disable=SC2086
-	retry as_root apt-get -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends install $want >&2 ||
+	log=$(mktemp)
+	retry as_root apt-get -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends install $want >"$log" 2>&1 || {
+		tail -n 30 "$log" >&2
 		die "apt-get could not install: $want"
+	}
+	rm -f "$log"
 	want=$(missing "$@")
 	[ -z "${want% }" ] || die "still missing after the installation: $want"
 }
