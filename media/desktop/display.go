@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -85,29 +84,29 @@ func (s *stage) startXvfb(ctx context.Context, folder, cookie, authority string)
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return nil, err
 	}
+	number, err := lockDisplay(s.start.Spec.Runtime)
+	if err != nil {
+		return nil, err
+	}
 	out, err := newCapture(2 << 10)
 	if err != nil {
 		return nil, err
 	}
-	var ready [2]int
-	if err := syscall.Pipe2(ready[:], syscall.O_CLOEXEC); err != nil {
+	ready, tell, err := os.Pipe()
+	if err != nil {
 		out.started()
 		return nil, err
 	}
-	if err := syscall.SetNonblock(ready[0], true); err != nil { // so that its deadline works
-		out.started()
-		return nil, errors.Join(err, syscall.Close(ready[0]), syscall.Close(ready[1]))
-	}
-	number := os.NewFile(uintptr(ready[0]), "displayfd")
-	defer number.Close()
+	defer ready.Close()
 	server, err := s.serve(xvfb, []string{
-		"-displayfd", "3",
+		":" + strconv.Itoa(number),
+		"-displayfd", "3", // where it says that it is ready
 		"-screen", "0", fmt.Sprintf("%dx%dx24", maxWidth, maxHeight),
 		"-fbdir", folder, "-auth", authority,
 		"-nolisten", "tcp", "-nolisten", "local", // the file's permissions would not guard an abstract socket
 		"-noreset", "-dpi", "96", "-s", "0",
-	}, s.serviceEnv(), out, ready[1])
-	_ = syscall.Close(ready[1])
+	}, s.serviceEnv(), out, int(tell.Fd()))
+	_ = tell.Close() // Xvfb has its own descriptor
 	if err != nil {
 		return nil, err
 	}
@@ -117,23 +116,21 @@ func (s *stage) startXvfb(ctx context.Context, folder, cookie, authority string)
 
 	bounded, cancel := context.WithTimeoutCause(ctx, displayBound, fmt.Errorf("does not come up within %v", displayBound))
 	defer cancel()
-	if err := number.SetReadDeadline(time.Now().Add(displayBound)); err != nil {
+	if err := ready.SetReadDeadline(time.Now().Add(displayBound)); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = number.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	line, err := bufio.NewReader(number).ReadString('\n')
-	n, numErr := strconv.ParseUint(strings.TrimSpace(line), 10, 16)
-	if err != nil || numErr != nil {
+	if _, err := bufio.NewReader(ready).ReadString('\n'); err != nil {
 		soon, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if server.ended(soon) {
 			return nil, died()
 		}
-		return nil, errors.Join(errors.New("Xvfb names no display number"), err, context.Cause(bounded))
+		return nil, errors.Join(err, context.Cause(bounded))
 	}
 	d := media.Display{
-		Name: ":" + strconv.FormatUint(n, 10), Cookie: cookie, Authority: authority,
+		Name: ":" + strconv.Itoa(number), Cookie: cookie, Authority: authority,
 		Framebuffer: filepath.Join(folder, "Xvfb_screen0"),
 		Width:       s.start.Spec.Width, Height: s.start.Spec.Height,
 	}

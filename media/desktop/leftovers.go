@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +22,8 @@ const (
 	ownerFile   = "owner.json" // in a runtime folder: whose it is
 	startedFile = "started"    // in a runtime folder: one line for each process of ours
 	unfinished  = ".new"       // suffix of a runtime folder without an owner yet
+
+	displayNote = "display" // in the place of a process's name: the number of a display
 
 	shm               = "/dev/shm"
 	framebufferPrefix = "fenrir-" // of the folder's name in shm
@@ -80,58 +81,36 @@ func noteStarted(runtime, name string, id identity) error {
 	return errors.Join(err, f.Close())
 }
 
-// readStarted returns what noteStarted wrote. A folder without notes is no error.
-func readStarted(runtime string) (ids []identity, xservers []int) {
+// notes are what noteStarted wrote.
+type notes struct {
+	processes []identity // the supervisor first
+	displays  []int      // numbers of displays that the supervisor locked
+}
+
+// noteDisplay writes down the number of a display, before its lock is made.
+func noteDisplay(runtime string, number int) error {
+	return noteStarted(runtime, displayNote, identity{PID: number})
+}
+
+// readNotes reads them; a folder without notes is no error.
+func readNotes(runtime string) (n notes) {
 	b, err := os.ReadFile(filepath.Join(runtime, startedFile))
 	if err != nil {
-		return nil, nil
+		return n
 	}
 	for line := range strings.Lines(string(b)) {
 		var name string
 		var id identity
-		if _, err := fmt.Sscan(line, &name, &id.PID, &id.Start); err != nil || id.PID <= 1 {
-			continue // the last line may be cut short
-		}
-		ids = append(ids, id)
-		if name == "Xvfb" {
-			xservers = append(xservers, id.PID)
-		}
-	}
-	return ids, xservers
-}
-
-// removeX removes the locks and sockets of X servers that were killed, which a
-// server that ends by itself removes. A number that has a new owner is spared:
-// the lock file holds its pid.
-func removeX(pids []int) error {
-	if len(pids) == 0 {
-		return nil
-	}
-	locks, err := filepath.Glob("/tmp/.X*-lock")
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, lock := range locks {
-		number := strings.TrimSuffix(strings.TrimPrefix(lock, "/tmp/.X"), "-lock")
-		if _, err := strconv.ParseUint(number, 10, 16); err != nil {
-			continue
-		}
-		b, err := os.ReadFile(lock)
-		if err != nil {
-			continue // gone, or another user's
-		}
-		pid, err := strconv.Atoi(string(bytes.TrimSpace(b)))
-		if err != nil {
-			continue
-		}
-		for _, mine := range pids {
-			if pid == mine {
-				errs = append(errs, removeFile("/tmp/.X11-unix/X"+number), removeFile(lock))
-			}
+		_, err := fmt.Sscan(line, &name, &id.PID, &id.Start)
+		switch {
+		case err != nil || id.PID < 0: // the last line may be cut short
+		case name == displayNote:
+			n.displays = append(n.displays, id.PID)
+		case id.PID > 1:
+			n.processes = append(n.processes, id)
 		}
 	}
-	return errors.Join(errs...)
+	return n
 }
 
 func removeFile(path string) error {
@@ -202,16 +181,16 @@ func mountsUnder(dir string) ([]string, error) {
 // clear removes everything of a desktop whose supervisor is gone: processes by
 // marker and notes, X locks and sockets, folders. It gives up when ctx ends.
 func clear(ctx context.Context, runtime, framebuffer, session string) (processes int, err error) {
-	known, xservers := readStarted(runtime)
+	n := readNotes(runtime)
 	killed, left, err := killAll(ctx, func() ([]process, error) {
 		all, err := table()
-		return marked(all, session, known), err
+		return marked(all, session, n.processes), err
 	})
-	reap(ctx, append(killed, known...))
+	reap(ctx, append(killed, n.processes...))
 	if err == nil {
 		err = leftError(left)
 	}
-	return len(killed), errors.Join(err, removeX(xservers), removeTree(ctx, framebuffer), removeTree(ctx, runtime))
+	return len(killed), errors.Join(err, removeX(n), removeTree(ctx, framebuffer), removeTree(ctx, runtime))
 }
 
 // ReapLeftovers ends and removes what the desktops of dead servers left under
@@ -283,7 +262,7 @@ func readOwner(dir string) (o owner, ok bool) {
 func awaitSupervisor(ctx context.Context, runtime string) {
 	ctx, cancel := context.WithTimeout(ctx, teardownBound)
 	defer cancel()
-	ids, _ := readStarted(runtime)
+	ids := readNotes(runtime).processes
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for len(ids) > 0 && ids[0].alive() { // the supervisor's own note is the first

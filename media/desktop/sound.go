@@ -92,8 +92,10 @@ func (s *stage) soundOnce(ctx context.Context, ready func()) error {
 		"-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disallow-exit=yes",
 		"--log-target=stderr", "--log-level=error",
 		"-L", "module-null-sink sink_name=" + sink + " rate=48000 channels=2 channel_map=front-left,front-right",
-		// Who may open the folder may connect: no cookie file is needed in each HOME.
-		"-L", "module-native-protocol-unix socket=" + socket + " auth-cookie-enabled=0",
+		// Who may open the folder may connect. Neither cookies, which each HOME would
+		// need, nor the credentials of the socket, which clients other than libpulse
+		// send too early for the server to see them (SO_PASSCRED is set after accept).
+		"-L", "module-native-protocol-unix socket=" + socket + " auth-anonymous=1",
 	}, s.serviceEnv("XDG_RUNTIME_DIR="+folder, "PULSE_RUNTIME_PATH="+folder, "PULSE_STATE_PATH="+folder,
 		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(folder, "bus")), out)
 	if err != nil {

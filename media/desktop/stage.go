@@ -30,9 +30,8 @@ type stage struct {
 	help     sync.WaitGroup
 	null     *os.File // /dev/null
 	services struct {
-		sync.Mutex // guards list and xservers
+		sync.Mutex // guards list
 		list       []*child
-		xservers   []int
 	}
 }
 
@@ -60,9 +59,6 @@ func (s *stage) serve(name string, args, env []string, out *capture, extra ...in
 		}
 	})
 	s.services.list = append(s.services.list, c)
-	if name == xvfb {
-		s.services.xservers = append(s.services.xservers, c.PID)
-	}
 	s.services.Unlock()
 	return c, nil
 }
@@ -87,7 +83,7 @@ func (s *stage) run(ctx context.Context) int {
 	}
 	left, err := s.keeper.stop(s.services.list)
 	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(err, leftError(left), removeX(s.services.xservers),
+	err = errors.Join(err, leftError(left), removeX(readNotes(s.start.Spec.Runtime)),
 		removeTree(ctx, s.start.Framebuffer), removeTree(ctx, s.start.Spec.Runtime))
 	if err != nil {
 		s.warn("end of the desktop: %v", err)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -26,7 +28,10 @@ func Main(conn *os.File) int {
 	// it, so one thread, which never ends, starts all (golang/go#27505).
 	runtime.LockOSThread()
 	debug.SetMemoryLimit(24 << 20)
-	syscall.CloseOnExec(int(conn.Fd()))
+	if err := keepDescriptors(); err != nil {
+		fmt.Fprintln(os.Stderr, "desktop: descriptors:", err)
+		return 2
+	}
 	socket, err := net.FileConn(conn)
 	_ = conn.Close() // FileConn has its own descriptor
 	if err != nil {
@@ -77,6 +82,25 @@ func Main(conn *os.File) int {
 	go k.wait() // ends with the process
 	go func() { k.over <- s.run(ctx) }()
 	return k.loop()
+}
+
+// keepDescriptors sees to it that the program inherits nothing that is open here:
+// our socket, and whatever the server's own parent forgot to close.
+func keepDescriptors() error {
+	const first = 3
+	if unix.CloseRange(first, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
+	}
+	open, err := os.ReadDir("/proc/self/fd") // Linux before 5.11
+	if err != nil {
+		return err
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			syscall.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // keeper starts and reaps the children of the supervisor.

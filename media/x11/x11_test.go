@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -52,7 +53,9 @@ func xvfb(t *testing.T) (media.Display, *os.Process) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "640x480x24", "-auth", auth, "-nolisten", "tcp", "-noreset")
+	// Servers that choose their own number and start together can choose the same.
+	number := ":" + strconv.Itoa(32000+mathrand.IntN(20000))
+	cmd := exec.Command("Xvfb", number, "-displayfd", "3", "-screen", "0", "640x480x24", "-auth", auth, "-nolisten", "tcp", "-noreset")
 	cmd.ExtraFiles = []*os.File{w}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
