@@ -40,7 +40,7 @@ func (p *panel) fit(width, height int) (err error) {
 	p.width, p.height = width, height
 	p.pad = size / 2
 	p.x, p.y = p.pad, StripHeight+p.pad
-	p.w = min(width-2*p.pad, 46*p.mono.Width("0"))
+	p.w = min(width-2*p.pad, 52*p.mono.Width("0"))
 	return nil
 }
 
@@ -86,6 +86,27 @@ func (p *panel) draw(m canvas.Image, s *player) {
 	next()
 	at = p.mono.Draw(m, x, y, inkDim, "text ")
 	p.text(m, at, y, e.text+"_")
+	p.help(m, s)
+}
+
+// help tells at the bottom what there is to do.
+func (p *panel) help(m canvas.Image, s *player) {
+	hints := []string{"F8 wolf", "F9 latency", "F10 busy", "F7 pointer", "F1 hide", "Ctrl+Q quit"}
+	if s.mode == Fun {
+		hints = append([]string{"← → run", "Space jump", "click pounce"}, hints...)
+		if n := s.scenes.fun.Caught(); n > 0 {
+			hints = append([]string{fmt.Sprintf("%d caught", n)}, hints...)
+		}
+	}
+	line := ""
+	for _, h := range hints { // as many as there is room for
+		if p.mono.Width(line+"   "+h) > m.Width-4*p.pad {
+			break
+		}
+		line += "   " + h
+	}
+	y := m.Height - p.mono.Line - p.pad
+	p.mono.Draw(m, p.pad, y, inkDim, line)
 }
 
 // keys shows the last keys as caps, lit while they are down.
@@ -132,5 +153,5 @@ func (p *panel) text(m canvas.Image, x, y int, text string) {
 
 // box is the panel's ground.
 func (p *panel) box(m canvas.Image, x, y, w, h int) {
-	m.Shade(x, y, w, h, paper, 176)
+	m.Veil(x, y, w, h, paper)
 }

@@ -110,6 +110,7 @@ type player struct {
 	shown   []time.Time // of the last second
 	tones   *tone.Player
 	sound   chan error // news of the sound server, nil: it plays
+	pointer xwin.Pointer
 	panel   *panel
 	scenes  scenes
 }
@@ -136,6 +137,9 @@ func (p *player) run(ctx context.Context) (err error) {
 		return fmt.Errorf("where is the pointer: %w", err)
 	}
 	p.echo.move(q.RootX, q.RootY)
+	if err := p.win.SetPointer(p.pointer); err != nil {
+		return err
+	}
 	// The first picture takes longer: it makes what later ones copy. The clock starts after it.
 	if err := p.draw(); err != nil {
 		return err
@@ -286,7 +290,9 @@ func (p *player) handle(ev xgb.Event) error {
 		if p.tones != nil && !repeat {
 			p.tones.Play(tone.Pitch(int(e.Detail)))
 		}
-		p.command(sym, e.State)
+		if err := p.command(sym, e.State); err != nil {
+			return err
+		}
 		p.scenes.key(sym, true)
 	case xproto.KeyReleaseEvent:
 		p.echo.keyRelease(e, p.keymap)
@@ -316,10 +322,13 @@ func (p *player) flip(repeat bool) {
 }
 
 // command does what the function keys and Ctrl+Q ask for.
-func (p *player) command(sym keysym.Sym, state uint16) {
+func (p *player) command(sym keysym.Sym, state uint16) error {
 	switch sym {
 	case keysym.F1:
 		p.panel.hidden = !p.panel.hidden
+	case keysym.F1 + 6:
+		p.pointer = (p.pointer + 1) % xwin.Pointers
+		return p.win.SetPointer(p.pointer)
 	case keysym.F1 + 7:
 		p.change(Fun)
 	case keysym.F1 + 8:
@@ -329,6 +338,7 @@ func (p *player) command(sym keysym.Sym, state uint16) {
 	case 'q', 'Q':
 		p.quit = p.quit || state&xproto.ModMaskControl != 0
 	}
+	return nil
 }
 
 func (p *player) change(m Mode) {

@@ -49,14 +49,14 @@ func Mix(a, b Color, t uint32) Color {
 	return ((a&rb)*(256-t)+(b&rb)*t)>>8&rb | ((a&g)*(256-t)+(b&g)*t)>>8&g
 }
 
-// Shade darkens a rectangle: each pixel becomes Mix(pixel, c, t).
-func (m Image) Shade(x, y, w, h int, c Color, t uint32) {
-	const rb, g = 0xff00ff, 0x00ff00
-	crb, cg, u := (c&rb)*t, (c&g)*t, 256-t
+// Veil lays three quarters of a colour over a rectangle.
+func (m Image) Veil(x, y, w, h int, c Color) {
+	const quarter = 0x3f3f3f
+	over := c - c>>2&quarter
 	for r := y; r < y+h; r++ {
 		row := m.Row(r, x, x+w)
 		for i, p := range row {
-			row[i] = ((p&rb)*u+crb)>>8&rb | ((p&g)*u+cg)>>8&g
+			row[i] = p>>2&quarter + over
 		}
 	}
 }

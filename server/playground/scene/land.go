@@ -25,6 +25,7 @@ type hills struct {
 	trees     int // per 1000 columns of a 640-column picture
 	tree      int // height in 360ths of the picture
 	share     int
+	grain     uint32 // depth of the ground's texture, 0…256
 }
 
 func newLand(width, height int, d hills) land {
@@ -54,6 +55,9 @@ func newLand(width, height int, d hills) land {
 			img.Pix[y*img.Stride+x] = c
 		}
 	}
+	if d.grain > 0 {
+		l.weather(img, d.grain)
+	}
 	c := chance(d.seed * 31)
 	for range d.trees * width / (1000 * u) {
 		x, size := c.below(width), d.tree*u*(60+c.below(40))/100
@@ -61,6 +65,23 @@ func newLand(width, height int, d hills) land {
 	}
 	l.hills = canvas.NewSprite(img)
 	return l
+}
+
+// weather gives the ground stripes and stains, so that one sees it move.
+func (l land) weather(img canvas.Image, depth uint32) {
+	u := max(1, (img.Height+l.top)/360)
+	for y := range img.Height {
+		row := img.Row(y, 0, img.Width)
+		bend := int(wave(y*3/u)) * u / 16
+		for x := range row {
+			if row[x] == canvas.Clear {
+				continue
+			}
+			// Whole cycles per width, so that the ends meet.
+			v := wave((x*1024*24/img.Width)+bend) + wave((x*1024*7/img.Width)-2*bend+y*5/u)
+			row[x] = canvas.Mix(row[x], 0, min(256, uint32(v+512)*depth>>10))
+		}
+	}
 }
 
 // pine plants a tree.

@@ -199,10 +199,10 @@ func (n *Night) fit(w, h int) {
 	n.sky = newSky(w, h)
 	tile := max(w, 640)
 	n.lands = []land{
-		newLand(tile, h, hills{11, 2, .55, 46, 66, 0x5a6fa8, 0x26345f, 0x38497a, 0, 0, 40}),
-		newLand(tile, h, hills{23, 3, .5, 60, 76, 0x4a5f96, 0x1a2548, 0x27365f, 70, 16, 90}),
-		newLand(tile, h, hills{37, 3, .45, 70, 84, 0x3c4f84, 0x101833, 0x18233f, 42, 34, 150}),
-		newLand(tile, h, hills{53, 2, .35, 86, 92, 0xc9dcff, 0x5f77ab, 0x0c142c, 0, 0, 256}),
+		newLand(tile, h, hills{11, 2, .55, 46, 66, 0x5a6fa8, 0x26345f, 0x38497a, 0, 0, 40, 0}),
+		newLand(tile, h, hills{23, 3, .5, 60, 76, 0x4a5f96, 0x1a2548, 0x27365f, 70, 16, 90, 0}),
+		newLand(tile, h, hills{37, 3, .45, 70, 84, 0x3c4f84, 0x101833, 0x18233f, 42, 34, 150, 0}),
+		newLand(tile, h, hills{53, 2, .35, 86, 92, 0xc9dcff, 0x5f77ab, 0x0c142c, 0, 0, 256, 0}),
 	}
 	n.pack = &pack{scale: n.u * .95}
 	n.lights = nil

@@ -48,8 +48,8 @@ func (r *Rush) fit(w, h int) {
 	}
 	tile := max(w, 640)
 	r.lands = []land{
-		newLand(tile, h, hills{5, 3, .6, 40, 66, 0xd8f0c0, 0x4a8c5a, 0x2f5f46, 60, 20, 128}),
-		newLand(tile, h, hills{6, 4, .5, 62, 82, 0xf0e0a0, 0x8c6a3a, 0x4f3a24, 40, 30, 256}),
+		newLand(tile, h, hills{5, 3, .6, 40, 66, 0xd8f0c0, 0x4a8c5a, 0x2f5f46, 60, 20, 128, 120}),
+		newLand(tile, h, hills{6, 4, .5, 62, 82, 0xf0e0a0, 0x8c6a3a, 0x6a4e30, 40, 30, 256, 150}),
 	}
 	u := max(1, h/360)
 	r.balls = nil

@@ -25,6 +25,12 @@ func (l limb) dist(p point) float64 {
 	return math.Hypot(p.x-l.a.x-t*dx, p.y-l.a.y-t*dy) - (l.ra + t*(l.rb-l.ra))
 }
 
+// near tells whether p could be within margin of the limb.
+func (l limb) near(p point, margin float64) bool {
+	r := max(l.ra, l.rb) + margin
+	return p.x > min(l.a.x, l.b.x)-r && p.x < max(l.a.x, l.b.x)+r && p.y > min(l.a.y, l.b.y)-r && p.y < max(l.a.y, l.b.y)+r
+}
+
 // The poses: a gallop of so many steps, one in the air, and one sitting and
 // howling.
 const (
@@ -149,29 +155,10 @@ func (f *figure) render(pose int, scale float64, left bool) {
 	for y := range h {
 		for x := range w {
 			p := point{x0 + (float64(x)+.5)/scale, y1 - (float64(y)+.5)/scale}
-			front, back, above := math.Inf(1), math.Inf(1), math.Inf(1)
-			for _, l := range limbs {
-				d := l.dist(p)
-				if l.back {
-					back = min(back, d)
-					continue
-				}
-				front = min(front, d)
-				if d > -4 {
-					above = min(above, l.dist(point{p.x - .6, p.y + 2.4}))
-				} else {
-					above = min(above, -1)
-				}
+			c, cover := shade(limbs, p, scale)
+			if cover == 0 {
+				continue
 			}
-			d, c := front, canvas.Color(0x3a4566)
-			c = canvas.Mix(c, 0x222a44, uint32(min(256, max(0, 256-8*p.y))))
-			if above > 0 {
-				c = canvas.Mix(c, 0xb9cbff, uint32(min(200, 120*above)))
-			}
-			if front > 0.4/scale && back < front {
-				d, c = back, 0x1a2138
-			}
-			cover := min(max(.5-d*scale, 0), 1)
 			at := x
 			if left {
 				at = w - 1 - x
@@ -180,6 +167,35 @@ func (f *figure) render(pose int, scale float64, left bool) {
 		}
 	}
 	f.rendered = true
+}
+
+// shade is the wolf's colour at a point and how much of the pixel it covers.
+func shade(limbs []limb, p point, scale float64) (c canvas.Color, cover float64) {
+	// Above is the place that must be free for moonlight to fall on p.
+	const rim = 4
+	over := point{p.x - .6, p.y + 2.4}
+	front, back, above := math.Inf(1), math.Inf(1), math.Inf(1)
+	for _, l := range limbs {
+		if !l.near(p, rim) {
+			continue
+		}
+		d := l.dist(p)
+		if l.back {
+			back = min(back, d)
+			continue
+		}
+		front = min(front, d)
+		above = min(above, l.dist(over))
+	}
+	d := front
+	c = canvas.Mix(0x3a4566, 0x222a44, uint32(min(256, max(0, 256-8*p.y))))
+	if above > 0 {
+		c = canvas.Mix(c, 0xb9cbff, uint32(min(200, 120*above)))
+	}
+	if front > 0.4/scale && back < front {
+		d, c = back, 0x1a2138
+	}
+	return c, min(max(.5-d*scale, 0), 1)
 }
 
 // draw puts the wolf's feet at x, y.

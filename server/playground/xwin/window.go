@@ -310,3 +310,52 @@ func (w *Window) Close() {
 // Abort breaks the connection, so that calls that wait for the server return. It may be
 // called from any goroutine, any number of times; Close is still due.
 func (w *Window) Abort() { w.stream.Conn.Close() }
+
+// Pointer is a shape of the pointer over the window.
+type Pointer int
+
+// The shapes.
+const (
+	Arrow Pointer = iota
+	Hand
+	Hidden
+	Pointers // how many there are
+)
+
+// SetPointer changes the pointer's shape.
+func (w *Window) SetPointer(p Pointer) error {
+	cursor, err := xproto.NewCursorId(w.X)
+	if err != nil {
+		return err
+	}
+	if p == Hidden {
+		blank, err := xproto.NewPixmapId(w.X)
+		if err != nil {
+			return err
+		}
+		xproto.CreatePixmap(w.X, 1, blank, xproto.Drawable(w.ID), 1, 1)
+		gc, err := xproto.NewGcontextId(w.X)
+		if err != nil {
+			return err
+		}
+		xproto.CreateGC(w.X, gc, xproto.Drawable(blank), xproto.GcForeground, []uint32{0})
+		xproto.PolyFillRectangle(w.X, xproto.Drawable(blank), gc, []xproto.Rectangle{{Width: 1, Height: 1}})
+		xproto.CreateCursor(w.X, cursor, blank, blank, 0, 0, 0, 0, 0, 0, 0, 0)
+		xproto.FreeGC(w.X, gc)
+		xproto.FreePixmap(w.X, blank)
+	} else {
+		// X11/cursorfont.h: a shape's mask is the glyph after it.
+		glyph := map[Pointer]uint16{Arrow: 68, Hand: 60}[p]
+		font, err := xproto.NewFontId(w.X)
+		if err != nil {
+			return err
+		}
+		const name = "cursor"
+		xproto.OpenFont(w.X, font, uint16(len(name)), name)
+		xproto.CreateGlyphCursor(w.X, cursor, font, font, glyph, glyph+1, 0xffff, 0xffff, 0xffff, 0, 0, 0)
+		xproto.CloseFont(w.X, font)
+	}
+	xproto.ChangeWindowAttributes(w.X, w.ID, xproto.CwCursor, []uint32{uint32(cursor)})
+	xproto.FreeCursor(w.X, cursor) // the window keeps it
+	return nil
+}
