@@ -12,9 +12,12 @@ function seeded(name: string): () => number {
   };
 }
 
-/** Sky, glow and ridges of one night. */
-const NIGHTS: readonly (readonly [string, string, string, string])[] = [
-  ["#10203f", "#2f6f8f", "#5fe3c6", "#0a1426"],
+type Night = readonly [sky: string, horizon: string, glow: string, ground: string];
+
+const FIRST_NIGHT: Night = ["#0c1730", "#245a78", "#5fe3c6", "#0a1426"];
+
+const NIGHTS: readonly Night[] = [
+  FIRST_NIGHT,
   ["#1b1540", "#5a3f9e", "#b48cff", "#0f0b28"],
   ["#0f2a33", "#1f7a6d", "#8af0b8", "#081b20"],
   ["#2a1631", "#a0456b", "#ffb08a", "#190d20"],
@@ -24,46 +27,76 @@ const NIGHTS: readonly (readonly [string, string, string, string])[] = [
   ["#261a3f", "#7c4fd0", "#ff9ad5", "#150e28"],
 ];
 
-const W = 320;
-const H = 200;
+/** How large a picture is to be: a tile, or the background of a whole page. */
+export type Format = "tile" | "wide";
+
+const FORMATS = {
+  tile: { width: 320, height: 200, stars: 26, star: 0.9, moon: 12, ridges: [8, 10, 12], rough: 34 },
+  wide: { width: 1280, height: 720, stars: 150, star: 1.3, moon: 30, ridges: [11, 15, 20], rough: 120 },
+} as const;
 
 /**
- * A northern night: sky, glow, stars, a moon and ridges, the same for the same
- * name. It stands where a program brings no picture of its own.
+ * A northern night: sky, stars, aurora, a moon and ridges, the same for the
+ * same name. It stands where a program brings no picture of its own.
  */
-export function landscape(name: string): SVGElement {
+export function landscape(name: string, format: Format = "tile"): SVGElement {
   const random = seeded(name);
-  const [sky, low, glow, ground] = NIGHTS[Math.floor(random() * NIGHTS.length)] ?? NIGHTS[0]!;
-  const id = `n${Math.floor(random() * 1e9).toString(36)}${(++made).toString(36)}`;
-  const gx = 60 + random() * 200;
-  const root = s("svg", { class: "landscape", viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "xMidYMax slice", "aria-hidden": "true" });
+  const { width, height, stars, star, moon, ridges, rough } = FORMATS[format];
+  const [sky, low, glow, ground] = NIGHTS[Math.floor(random() * NIGHTS.length)] ?? FIRST_NIGHT;
+  const id = `n${(++made).toString(36)}`;
+  const n = (value: number): string => value.toFixed(1);
+  const root = s("svg", { class: "landscape", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: format === "wide" ? "xMidYMid slice" : "xMidYMax slice", "aria-hidden": "true" });
+  const stop = (offset: number, color: string, opacity = 1): SVGElement => s("stop", { offset, "stop-color": color, "stop-opacity": opacity });
   root.append(
     s(
       "defs",
       {},
-      s("linearGradient", { id: `${id}s`, x1: 0, y1: 0, x2: 0, y2: 1 }, s("stop", { offset: 0, "stop-color": sky }), s("stop", { offset: 1, "stop-color": low })),
-      s("radialGradient", { id: `${id}g` }, s("stop", { offset: 0, "stop-color": glow, "stop-opacity": 0.75 }), s("stop", { offset: 1, "stop-color": glow, "stop-opacity": 0 })),
+      s("linearGradient", { id: `${id}s`, x1: 0, y1: 0, x2: 0, y2: 1 }, stop(0, sky), stop(1, low)),
+      s("radialGradient", { id: `${id}g` }, stop(0, glow, 0.7), stop(1, glow, 0)),
+      s("filter", { id: `${id}b`, x: "-20%", y: "-50%", width: "140%", height: "200%" }, s("feGaussianBlur", { stdDeviation: "26" })),
+      s("radialGradient", { id: `${id}m`, cx: 0.35, cy: 0.35, r: 0.8 }, stop(0, "#ffffff"), stop(0.7, "#e6edf9"), stop(1, "#b6c3dc")),
+      s("linearGradient", { id: `${id}r`, x1: 0, y1: 0, x2: 0, y2: 1 }, stop(0, ground), stop(1, "#05080f")),
     ),
-    s("rect", { width: W, height: H, fill: `url(#${id}s)` }),
+    s("rect", { width, height, fill: `url(#${id}s)` }),
   );
-  for (let i = 0; i < 26; i++) {
-    root.append(s("circle", { cx: (random() * W).toFixed(1), cy: (random() * H * 0.55).toFixed(1), r: (0.4 + random() * 0.9).toFixed(2), fill: "#fff", opacity: (0.25 + random() * 0.6).toFixed(2) }));
+  for (let i = 0; i < stars; i++) {
+    root.append(s("circle", { cx: n(random() * width), cy: n(random() * height * 0.62), r: (0.35 + random() ** 3 * star).toFixed(2), fill: "#fff", opacity: (0.2 + random() * 0.65).toFixed(2) }));
   }
-  root.append(s("ellipse", { cx: gx.toFixed(0), cy: 150, rx: 190, ry: 95, fill: `url(#${id}g)` }));
-  const moon = 12 + random() * 12;
-  root.append(s("circle", { cx: (40 + random() * 240).toFixed(0), cy: (34 + random() * 30).toFixed(0), r: moon.toFixed(1), fill: "#fff", opacity: 0.9 }));
-  for (let layer = 0; layer < 3; layer++) {
-    const base = 118 + layer * 26;
-    const rough = 34 - layer * 7;
-    let d = `M0 ${H}`;
-    const steps = 7 + layer * 2;
-    for (let i = 0; i <= steps; i++) {
-      const up = i % 2 === 0 ? random() * 10 : rough * (0.45 + random() * 0.75);
-      d += `L${((i / steps) * W).toFixed(0)} ${(base - up + 12).toFixed(0)}`;
+  const mx = width * (0.14 + random() * 0.72);
+  const my = height * (0.14 + random() * 0.14);
+  const mr = moon * (0.85 + random() * 0.5);
+  root.append(
+    s("circle", { cx: n(mx), cy: n(my), r: n(mr * 3.2), fill: `url(#${id}g)`, opacity: 0.5 }),
+    s("circle", { cx: n(mx), cy: n(my), r: n(mr), fill: `url(#${id}m)` }),
+  );
+  if (format === "wide") {
+    // The aurora: soft bands. Blurring is too dear for a shelf full of tiles.
+    const bands = s("g", { filter: `url(#${id}b)`, fill: "none", stroke: glow, "stroke-linecap": "round" });
+    for (let band = 0; band < 3; band++) {
+      const base = height * (0.24 + band * 0.12);
+      const amp = height * (0.05 + random() * 0.05);
+      const phase = random() * 6.3;
+      let d = "";
+      for (let i = -1; i <= 25; i++) {
+        const y = base + Math.sin(phase + i * 0.34) * amp + Math.sin(phase * 2 + i * 0.13) * amp * 1.4 - i * height * 0.006;
+        d += `${i === -1 ? "M" : "L"}${n((i / 24) * width)} ${n(y)}`;
+      }
+      bands.append(s("path", { d, "stroke-width": n(height * (0.05 + random() * 0.06)), opacity: [0.26, 0.36, 0.2][band] ?? 0.2 }));
     }
-    d += `L${W} ${H}Z`;
-    root.append(s("path", { d, fill: ground, opacity: [0.42, 0.7, 1][layer] ?? 1 }));
+    root.append(bands);
   }
+  root.append(s("ellipse", { cx: n(width * (0.2 + random() * 0.6)), cy: n(height * 0.76), rx: n(width * 0.6), ry: n(height * 0.42), fill: `url(#${id}g)`, opacity: 0.8 }));
+  ridges.forEach((steps, layer) => {
+    const base = height * (0.66 + layer * 0.125);
+    const high = rough * (1 - layer * 0.22);
+    let d = `M0 ${height}L0 ${n(base - random() * high * 0.4)}`;
+    for (let i = 1; i < steps; i++) {
+      const up = i % 2 === 1 ? high * (0.5 + random() * 0.7) : high * random() * 0.28;
+      d += `L${n(((i + (random() - 0.5) * 0.5) / steps) * width)} ${n(base - up + high * 0.3)}`;
+    }
+    d += `L${width} ${n(base - random() * high * 0.4)}L${width} ${height}Z`;
+    root.append(s("path", { d, fill: layer === 2 ? `url(#${id}r)` : ground, opacity: [0.42, 0.72, 1][layer] ?? 1 }));
+  });
   return root;
 }
 let made = 0;

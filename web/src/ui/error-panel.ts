@@ -7,7 +7,7 @@ import { icon, wolf } from "./icons";
 /** Says what went wrong and what can be done about it. */
 export function errorPanel(cause: Cause, ways: Partial<Record<Way, () => void>>, title = ""): HTMLElement {
   const about = explain(cause.code);
-  const detail = cause.detail ? sentence(cause.detail) : "";
+  const detail = cause.detail && cause.detail !== cause.code ? sentence(cause.detail) : "";
   const output = cause.output?.trim() ?? "";
   const buttons = about.ways
     .filter((way) => ways[way])

@@ -23,7 +23,8 @@ export function problem(error: unknown): string {
 /** Text of the server as a sentence. */
 export function sentence(text: string): string {
   const t = text.trim();
-  const first = t.charAt(0).toUpperCase() + t.slice(1);
+  // Names of files, options and libraries keep their case.
+  const first = /^[a-z]+[ ,.]/.test(t) && !/^[a-z]+ =/.test(t) ? t.charAt(0).toUpperCase() + t.slice(1) : t;
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
@@ -70,7 +71,7 @@ function page(root: HTMLElement, ask: Ask, done: (person: Person) => void): void
         button.classList.remove("busy");
       });
   });
-  fill(root, h("main", { class: "gate", id: "main" }, h("div", { class: "gate-art" }, landscape("fenrir")), form));
+  fill(root, h("main", { class: "gate", id: "main" }, h("div", { class: "gate-art" }, landscape("fenrir", "wide")), form));
   form.querySelector<HTMLInputElement>("input:not([value]), input")?.focus();
 }
 

@@ -159,7 +159,7 @@ export class Library {
       h(
         "section",
         { class: "hero", "aria-labelledby": "hero-title", data: { testid: "hero" } },
-        h("div", { class: "hero-art" }, landscape("fenrir")),
+        h("div", { class: "hero-art" }, landscape("fenrir", "wide")),
         h("div", { class: "hero-wolf" }, wolf()),
         h(
           "div",
@@ -215,7 +215,7 @@ export class Library {
         h("h3", { title: app.title }, app.title),
         h("p", { class: "muted", title: app.summary || undefined }, app.summary || kind),
       ),
-      h("span", { class: "tag" }, kind),
+      app.game && app.source !== "builtin" ? null : h("span", { class: "tag" }, kind),
       h("button", { class: "tile-play", type: "button", "aria-label": `Play ${app.title}`, data: { testid: "play-button" }, on: { click: () => this.#parts.play(app) } }, h("span", { class: "play-disc" }, icon("play"))),
     );
   }

@@ -5,6 +5,7 @@ import { displaySize } from "../core/geometry";
 import { Player } from "../core/player";
 import { TypingField } from "../core/typing";
 import type { App, Cause, Limits, SessionPatch, SessionState } from "../core/types";
+import { landscape } from "./art";
 import { explain, type Way } from "./causes";
 import { announce, confirm, fill, h, toast } from "./dom";
 import { errorPanel } from "./error-panel";
@@ -160,12 +161,12 @@ export class Play {
     }
     const { target } = this.#parts;
     if ("session" in target) {
-      this.#cover.append((this.#steps = new StepsPanel("Fenrir", target.session, false)).element);
+      this.#cover.append((this.#steps = this.#newSteps("Fenrir", target.session, false)).element);
       this.#attach(target.session, target.watch);
       return;
     }
     this.#title.textContent = target.app.title;
-    this.#cover.append((this.#steps = new StepsPanel(target.app.title, target.app.id, true)).element);
+    this.#cover.append((this.#steps = this.#newSteps(target.app.title, target.app.id, true)).element);
     await this.#launch(target.app);
   }
 
@@ -312,11 +313,11 @@ export class Play {
       this.#error = null;
       const { target } = this.#parts;
       if (!this.#player && "app" in target) {
-        fill(this.#cover, (this.#steps = new StepsPanel(target.app.title, target.app.id, true)).element);
+        fill(this.#cover, (this.#steps = this.#newSteps(target.app.title, target.app.id, true)).element);
         void this.#launch(target.app);
         return;
       }
-      fill(this.#cover, (this.#steps = new StepsPanel(app?.title ?? "Fenrir", this.#id, false)).element);
+      fill(this.#cover, (this.#steps = this.#newSteps(app?.title ?? "Fenrir", app?.id ?? this.#id, false)).element);
       this.#player?.link.retryNow();
       this.#stage.focus({ preventScroll: true });
     };
@@ -341,14 +342,19 @@ export class Play {
               this.#player.stop();
               this.#player = null;
               this.#error = null;
-              fill(this.#cover, (this.#steps = new StepsPanel(app?.title ?? "Fenrir", this.#id, false)).element);
+              fill(this.#cover, (this.#steps = this.#newSteps(app?.title ?? "Fenrir", app?.id ?? this.#id, false)).element);
               this.#attach(this.#id, "watch" in this.#parts.target && this.#parts.target.watch);
             },
           }),
     };
     const panel = errorPanel(cause, ways, app?.title);
-    fill(this.#cover, h("div", { class: "cover dim" }, panel));
+    const art = this.#still.hidden ? h("div", { class: "cover-art" }, landscape(app?.id ?? "fenrir", "wide")) : null;
+    fill(this.#cover, h("div", { class: "cover dim" }, art, panel));
     panel.querySelector<HTMLElement>("button")?.focus();
+  }
+
+  #newSteps(title: string, art: string, fresh: boolean): StepsPanel {
+    return new StepsPanel(title, art, fresh, () => this.#leave());
   }
 
   #say(text: string): void {

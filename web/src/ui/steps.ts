@@ -32,15 +32,15 @@ export class StepsPanel {
   #said = "";
 
   /** `fresh`: the session is being made, otherwise it ran already. */
-  constructor(title: string, art: string, fresh: boolean) {
+  constructor(title: string, art: string, fresh: boolean, leave: () => void) {
     this.#fresh = fresh;
     this.#requested = !fresh;
     this.#title.textContent = title;
     this.element = h(
       "div",
       { class: `cover ${fresh ? "" : "late"}`, data: { testid: "steps" } },
-      h("div", { class: "cover-art" }, landscape(art)),
-      h("div", { class: "sheet" }, h("div", { class: "sheet-mark breathing" }, wolf()), this.#title, this.#list, this.#bar),
+      h("div", { class: "cover-art" }, landscape(art, "wide")),
+      h("div", { class: "sheet" }, h("div", { class: "sheet-mark breathing" }, wolf()), this.#title, this.#list, this.#bar, h("button", { class: "button ghost small", type: "button", data: { testid: "steps-leave" }, on: { click: leave } }, "Back to the library")),
     );
     this.#draw();
   }
