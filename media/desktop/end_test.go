@@ -93,7 +93,7 @@ func TestProgramHasTimeToSave(t *testing.T) {
 	spec.Program.Command[2] = `trap 'sleep 0.5; setxkbmap -query > ` + saved + `; exit 0' TERM; echo 1 > ` + ready + `; while :; do sleep 0.05; done`
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
-	appears2(t, ready)
+	eventually(t, 10*time.Second, ready, func() bool { return exists(ready) })
 	took := r.stop()
 	if b, err := os.ReadFile(saved); err != nil || !strings.Contains(string(b), "layout") {
 		t.Errorf("nothing saved: %q %v", b, err)
@@ -101,12 +101,6 @@ func TestProgramHasTimeToSave(t *testing.T) {
 	if took < 500*time.Millisecond || took > 1500*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
-}
-
-// appears2 waits for a file.
-func appears2(t *testing.T, path string) {
-	t.Helper()
-	eventually(t, 10*time.Second, path, func() bool { return exists(path) })
 }
 
 func TestNothingEscapesTheStop(t *testing.T) {
@@ -122,6 +116,7 @@ func TestNothingEscapesTheStop(t *testing.T) {
 		"forbidding folders":  "mkdir -p $TMPDIR/a/b $XDG_RUNTIME_DIR/c; touch $TMPDIR/a/b/c; chmod 000 $TMPDIR/a/b $TMPDIR/a; exec SLEEPER",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			spec := program(t, "")
 			file := filepath.Join(filepath.Dir(spec.Home), "up")
 			spec.Program.Command[2] = strings.NewReplacer("SLEEPER", sleeper(t, file), "RUNTIME", spec.Runtime).Replace(script)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,11 +30,13 @@ const (
 func soundSocket(runtime string) string { return filepath.Join(runtime, "pulse", "native") }
 func soundServer(runtime string) string { return "unix:" + soundSocket(runtime) }
 
-// sound keeps a sound server running until ctx ends, always on the same socket. up
-// is closed when the first one takes connections; events wait for display.
-func (s *stage) sound(ctx context.Context, display <-chan struct{}, up chan<- struct{}) {
+// sound keeps a sound server running until ctx ends, always on the same socket.
+// settled is closed when the first one takes connections or turns out not to;
+// events wait for display.
+func (s *stage) sound(ctx context.Context, display <-chan struct{}, settled chan<- struct{}) {
 	retry := firstRetry
-	first, silent := true, false
+	silent := false
+	settle := sync.OnceFunc(func() { close(settled) })
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := s.soundOnce(ctx, func() {
@@ -44,10 +47,7 @@ func (s *stage) sound(ctx context.Context, display <-chan struct{}, up chan<- st
 			}
 			silent = false
 			s.event(media.DesktopEvent{Kind: media.DesktopSound, Sound: media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor"}})
-			if first {
-				first = false
-				close(up)
-			}
+			settle()
 		})
 		if ctx.Err() != nil {
 			return
@@ -60,6 +60,7 @@ func (s *stage) sound(ctx context.Context, display <-chan struct{}, up chan<- st
 			}
 			silent = true
 			s.event(media.DesktopEvent{Kind: media.DesktopSilent})
+			settle()
 		}
 		s.warn("sound server: %v", err)
 		if time.Since(began) > steady {

@@ -127,8 +127,8 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	}
 
 	s.event(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepDisplay})
-	displayUp, soundUp := make(chan struct{}), make(chan struct{})
-	s.help.Go(func() { s.sound(ctx, displayUp, soundUp) })
+	displayUp, soundSettled := make(chan struct{}), make(chan struct{})
+	s.help.Go(func() { s.sound(ctx, displayUp, soundSettled) })
 	screen, err := s.openDisplay(ctx)
 	if err != nil {
 		return fatal("display: %v", err)
@@ -139,11 +139,11 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	if err := s.setLayout(ctx, screen); err != nil {
 		return fatal("%v", err)
 	}
-	patience := time.NewTimer(soundBound)
+	patience := time.NewTimer(2 * soundBound) // sound settles within soundBound, if all goes well
 	defer patience.Stop()
 	select {
-	case <-soundUp:
-	case <-patience.C: // told by DesktopSilent; play goes on without
+	case <-soundSettled: // without sound, which DesktopSilent told, play goes on all the same
+	case <-patience.C:
 	case <-ctx.Done():
 		return nil
 	}

@@ -1,9 +1,12 @@
 package desktop
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/jezek/xgb/xproto"
 	"github.com/jfreymuth/pulse"
+	"golang.org/x/sys/unix"
 
 	"fenrir/media"
 	"fenrir/media/x11"
@@ -119,6 +123,11 @@ func TestProgramGetsItsOwnWorldOnly(t *testing.T) {
 	t.Setenv("LC_TIME", "C")
 	t.Setenv("LANG", "C")
 	t.Setenv("LC_ALL", "POSIX")
+	leaky, err := unix.Dup(int(os.Stdin.Fd())) // as a server has them whose own parent was careless
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(leaky)
 	spec := program(t, `pwd > where; read line || echo closed > stdin; ls -l /proc/self/fd > fds; echo "$OWN" > own; env > environment.new; mv environment.new environment; exec sleep 1000`)
 	spec.Program.Env = []string{"OWN=yes please", "FENRIR_SESSION=forged"}
 	r := launch(t, spec)
@@ -303,4 +312,100 @@ func TestSpecsThatCannotWorkAreRefused(t *testing.T) {
 			t.Error("a folder that is not ours was removed")
 		}
 	})
+}
+
+func TestMissingParts(t *testing.T) {
+	only := func(t *testing.T, names ...string) {
+		dir := t.TempDir()
+		for _, name := range names {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("PATH", dir)
+	}
+	t.Run("sound server", func(t *testing.T) {
+		spec := program(t, "exec sleep 1000")
+		only(t, "Xvfb", "sleep")
+		r := launch(t, spec)
+		r.until(media.DesktopSilent)
+		r.until(media.DesktopProgram)
+	})
+	t.Run("X server", func(t *testing.T) {
+		spec := program(t, "exec sleep 1000")
+		only(t, "pulseaudio")
+		c := causeOf(t, launch(t, spec).wait(3*time.Second), media.CauseDesktop)
+		if !strings.Contains(c.Detail, "Xvfb: command not found") {
+			t.Errorf("got %v", c)
+		}
+	})
+	t.Run("supervisor", func(t *testing.T) {
+		spec := program(t, "")
+		d := &Desktop{Exe: "/no/such/file", Spec: spec, Log: slog.New(slog.DiscardHandler)}
+		causeOf(t, d.Run(t.Context(), nil), media.CauseDesktop)
+		gone(t, spec, media.Display{})
+	})
+	t.Run("supervisor is something else", func(t *testing.T) {
+		spec := program(t, "")
+		d := &Desktop{Exe: "/bin/sh", Args: []string{"-c", "echo no such command >&2; exit 7"}, Spec: spec, Log: slog.New(slog.DiscardHandler)}
+		c := causeOf(t, d.Run(t.Context(), nil), media.CauseDesktop)
+		if !strings.Contains(c.Detail, "exit status 7") || c.Output != "no such command" {
+			t.Errorf("got %v, output %q", c, c.Output)
+		}
+		gone(t, spec, media.Display{})
+	})
+}
+
+// What package pipeline relies on when it maps the framebuffer: resizing moves
+// nothing, rows keep the length of the largest size, and the header keeps telling
+// the largest size.
+func TestFramebufferLayout(t *testing.T) {
+	r := launch(t, program(t, "exec sleep 1000")) // 640×360
+	r.until(media.DesktopProgram)
+	conn, err := x11.Dial(t.Context(), r.display)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	check := func(w, h int) {
+		t.Helper()
+		if err := x11.SetSize(t.Context(), conn, w, h); err != nil {
+			t.Fatal(err)
+		}
+		gc, err := xproto.NewGcontextId(conn.X)
+		if err != nil {
+			t.Fatal(err)
+		}
+		colour := uint32(0x102030 + w)
+		xproto.CreateGC(conn.X, gc, xproto.Drawable(conn.Root()), xproto.GcForeground|xproto.GcSubwindowMode,
+			[]uint32{colour, xproto.SubwindowModeIncludeInferiors})
+		corner := []xproto.Rectangle{{X: int16(w - 1), Y: int16(h - 1), Width: 1, Height: 1}}
+		if err := x11.Check(t.Context(), conn, xproto.PolyFillRectangleChecked(conn.X, xproto.Drawable(conn.Root()), gc, corner)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x11.Reply(t.Context(), conn, xproto.GetInputFocus(conn.X)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(r.display.Framebuffer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		field := func(i int) int { return int(binary.BigEndian.Uint32(b[4*i:])) } // X11/XWDFile.h
+		header, colours, stride := field(0), field(19), field(12)
+		if field(4) != maxWidth || field(5) != maxHeight || stride != 4*maxWidth || field(11) != 32 || field(7) != 0 {
+			t.Errorf("got header % x", b[:100])
+		}
+		pixel := b[header+12*colours+(h-1)*stride+4*(w-1):]
+		if got := binary.LittleEndian.Uint32(pixel) & 0xffffff; got != colour {
+			t.Errorf("%d×%d: got pixel %06x, want %06x", w, h, got, colour)
+		}
+	}
+	check(640, 360)
+	check(1920, 1080)
+	check(3840, 2160)
+	check(800, 600)
 }
