@@ -212,8 +212,11 @@ func (p *Peer) input(in media.Input, now media.Stamp) {
 // bad counts a packet that cannot be used. Unknown ones are part of the
 // protocol; of broken ones a client may send a few.
 func (p *Peer) bad(err error) error {
-	n := p.counts.badInputs.Add(1)
-	if n > maxBadInputs && !errors.Is(err, signaling.ErrUnknown) {
+	p.counts.badInputs.Add(1)
+	if errors.Is(err, signaling.ErrUnknown) {
+		return nil
+	}
+	if p.broken.Add(1) > maxBadInputs {
 		return media.NewCause(media.CauseProtocol, "too many broken input packets, the last: %v", err)
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -229,21 +228,32 @@ type bench struct {
 func newBench(t *testing.T, change ...func(*Server)) *bench {
 	t.Helper()
 	session := newFakeSession(t)
-	level := slog.LevelWarn
-	if testing.Verbose() {
-		level = slog.LevelDebug
-	}
 	s := &Server{
 		Attach:  session.attach,
-		Log:     slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level})),
 		Network: Network{UDP: "127.0.0.1:0", TCP: "127.0.0.1:0", Loopback: true},
 	}
 	for _, f := range change {
 		f(s)
 	}
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
+	b := &bench{t: t, session: session}
+	stop := b.run(s)
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return b
+}
+
+// run starts s and its HTTP front, which ends with the test. stop ends s.
+func (b *bench) run(s *Server) (stop func() error) {
+	b.t.Helper()
+	level := slog.LevelWarn
+	if testing.Verbose() {
+		level = slog.LevelDebug
 	}
+	s.Log = slog.New(slog.NewTextHandler(testWriter{b.t}, &slog.HandlerOptions{Level: level}))
+	must(b.t, s.Listen())
 	person := media.PersonRef{ID: "p1", Name: "Ada"}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/sessions/{id}/signal", func(w http.ResponseWriter, r *http.Request) {
@@ -255,18 +265,12 @@ func newBench(t *testing.T, change ...func(*Server)) *bench {
 	mux.HandleFunc("/api/sessions/{id}/whep/{peer}", func(w http.ResponseWriter, r *http.Request) {
 		s.ServeWHEP(w, r, r.PathValue("id"), r.PathValue("peer"), person)
 	})
-	front := httptest.NewServer(mux)
+	b.server, b.http = s, httptest.NewServer(mux)
+	b.t.Cleanup(b.http.Close)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-		front.Close()
-	})
-	return &bench{t: t, server: s, session: session, http: front}
+	return func() error { cancel(); return <-ran }
 }
 
 type testWriter struct{ t *testing.T }
@@ -320,10 +324,10 @@ func (b *bench) dial(path string) *websocket.Conn {
 type clientOption func(*clientConfig)
 
 type clientConfig struct {
-	peer    string
-	tcp     bool
-	engine  func(*webrtc.SettingEngine)
-	noMedia bool
+	peer   string
+	tcp    bool
+	engine func(*webrtc.SettingEngine)
+	bare   bool // no data channels
 }
 
 func (b *bench) connect(opts ...clientOption) *client {
@@ -334,10 +338,9 @@ func (b *bench) connect(opts ...clientOption) *client {
 	}
 	c := &client{
 		t: b.t, b: b, ws: b.dial("/api/sessions/s1/signal"),
-		messages: make(chan signaling.Message, 256), closed: make(chan error, 1), done: make(chan struct{}),
-		video: make(chan *rtp.Packet, 65536), audio: make(chan *rtp.Packet, 65536), state: make(chan webrtc.PeerConnectionState, 64),
-		onInput: make(chan []byte, 64), onMotion: make(chan []byte, 64), onEvent: make(chan []byte, 256), senders: make(chan *webrtc.RTPReceiver, 4),
+		done: make(chan struct{}),
 	}
+	c.init()
 	c.send(signaling.Hello{Version: 1, Client: "test/1", Peer: cfg.peer, Codecs: []media.Codec{media.H264, media.VP8}})
 	c.makePC(cfg)
 	go c.readSignal()
@@ -348,6 +351,13 @@ func (b *bench) connect(opts ...clientOption) *client {
 	}
 	c.welcome = w
 	return c
+}
+
+func (c *client) init() {
+	c.messages, c.closed = make(chan signaling.Message, 256), make(chan error, 1)
+	c.video, c.audio = make(chan *rtp.Packet, 65536), make(chan *rtp.Packet, 65536)
+	c.state, c.senders = make(chan webrtc.PeerConnectionState, 64), make(chan *webrtc.RTPReceiver, 4)
+	c.onInput, c.onMotion, c.onEvent = make(chan []byte, 64), make(chan []byte, 64), make(chan []byte, 256)
 }
 
 func (c *client) makePC(cfg clientConfig) {
@@ -377,10 +387,12 @@ func (c *client) makePC(cfg clientConfig) {
 		_, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
 		must(c.t, err)
 	}
-	no, zero := false, uint16(0)
-	c.input = c.channel(labelInput, nil, c.onInput)
-	c.motion = c.channel(labelMotion, &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
-	c.events = c.channel(labelEvents, nil, c.onEvent)
+	if !cfg.bare {
+		no, zero := false, uint16(0)
+		c.input = c.channel(labelInput, nil, c.onInput)
+		c.motion = c.channel(labelMotion, &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
+		c.events = c.channel(labelEvents, nil, c.onEvent)
+	}
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) { c.state <- s })
 	pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		to := c.video
@@ -462,6 +474,9 @@ func (c *client) add(i webrtc.ICECandidateInit) {
 }
 
 func (c *client) trySend(m signaling.Message) {
+	if c.ws == nil {
+		return
+	}
 	b, err := signaling.Encode(m)
 	must(c.t, err)
 	_ = c.ws.Write(context.Background(), websocket.MessageText, b) // the websocket may be closed by a test
@@ -484,7 +499,10 @@ func (c *client) wait() signaling.Message {
 				return m
 			}
 		case err := <-c.closed:
-			c.t.Fatalf("websocket closed: %v", err)
+			c.closed <- err
+			if len(c.messages) == 0 {
+				c.t.Fatalf("websocket closed: %v", err)
+			}
 		case <-time.After(patience):
 			c.t.Fatal("no message")
 		}
@@ -497,6 +515,9 @@ func (c *client) offer(opts *webrtc.OfferOptions) {
 	o, err := c.pc.CreateOffer(opts)
 	must(c.t, err)
 	c.lastID++
+	c.mu.Lock()
+	c.answered = false // candidates from here on belong to the next answer
+	c.mu.Unlock()
 	// The offer goes first, so that candidates do not overtake it.
 	c.send(signaling.Offer{ID: c.lastID, SDP: o.SDP})
 	must(c.t, c.pc.SetLocalDescription(o))
@@ -537,7 +558,9 @@ func (c *client) close() {
 	}
 	close(c.done)
 	c.pc.GracefulClose()
-	c.ws.CloseNow()
+	if c.ws != nil {
+		c.ws.CloseNow()
+	}
 }
 
 func get[T any](t *testing.T, c <-chan T, what string) T {
@@ -563,5 +586,3 @@ func decode[T any](t *testing.T, b []byte) (v T) {
 	must(t, json.Unmarshal(b, &v))
 	return v
 }
-
-var _ = io.EOF

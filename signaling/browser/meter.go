@@ -53,6 +53,9 @@ func (m *meter) sent(u *media.Unit, at media.Stamp) {
 			m.stages[stage] = append(m.stages[stage], span[1].Sub(span[0]))
 		}
 	}
+	if m.begun == 0 {
+		m.begun = at
+	}
 	m.frames++
 	if u.Key {
 		m.keys++

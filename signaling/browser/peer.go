@@ -35,6 +35,7 @@ type Peer struct {
 	counts   counts
 	path     *congestion.Controller
 	state    atomic.Int32 // webrtc.PeerConnectionState
+	broken   atomic.Int32 // input packets that break the protocol, so far
 	maxKbps  atomic.Int32 // the client's own cap, 0 for none
 
 	calls    chan func()
@@ -207,22 +208,28 @@ func (p *Peer) help(f func()) {
 }
 
 // close ends the helpers and the connection and waits for both, but no longer
-// than peerCloseTimeout: what hangs is said and left behind.
+// than peerCloseTimeout: pion may spend 0.4 s on telling a client that is gone.
+// What is left then is the Server's to wait for.
 func (p *Peer) close(cancel context.CancelFunc) {
 	cancel()
-	done := make(chan error, 1)
+	done := make(chan struct{})
+	p.server.wg.Add(1)
 	go func() {
-		err := p.pc.GracefulClose()
-		p.helpers.Wait()
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+		defer p.server.wg.Done()
+		defer close(done)
+		begin := time.Now()
+		if err := p.pc.GracefulClose(); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			p.log.Debug("close peer connection", "err", err)
 		}
+		p.helpers.Wait()
+		if took := time.Since(begin); took > slowClose {
+			p.log.Warn("peer connection closed late", "took", took)
+		}
+	}()
+	select {
+	case <-done:
 	case <-time.After(peerCloseTimeout):
-		p.log.Warn("peer connection did not close in time", "bound", peerCloseTimeout)
+		p.log.Debug("peer connection is still closing", "bound", peerCloseTimeout)
 	}
 }
 

@@ -70,7 +70,7 @@ type Server struct {
 	whep    map[string]*Peer // by resource id
 	gone    Totals           // of peers that ended
 
-	wg sync.WaitGroup // one per Peer.Serve
+	wg sync.WaitGroup // one for each Peer.Serve, and for each connection that still closes
 }
 
 // ErrStopped is returned by handlers of a Server that is stopping or has stopped.
@@ -93,6 +93,7 @@ const (
 	heartbeat        = 500 * time.Millisecond
 	missedHeartbeats = 4
 	peerCloseTimeout = 300 * time.Millisecond
+	slowClose        = 2 * time.Second // of a peer connection: worth a warning
 	drainTimeout     = 3 * time.Second // of Run, for its peers
 	defaultMaxPeers  = 256
 )
