@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// documents are the pages for people, by path from the module's root.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, pattern := range []string{"../README.md", "../docs/*.md"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, names, err)
+		}
+		for _, n := range names {
+			b, err := os.ReadFile(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[n] = string(b)
+		}
+	}
+	return out
+}
+
+var (
+	markdownLink = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	makeTarget   = regexp.MustCompile("(?:^|`|    )make ([a-z][a-z0-9-]*)")
+)
+
+// TestDocumentsPointAtWhatIsThere follows the links of the documents to files,
+// and looks up the make targets that they name.
+func TestDocumentsPointAtWhatIsThere(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, targets := 0, 0
+	for name, text := range documents(t) {
+		for _, m := range markdownLink.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, m := range makeTarget.FindAllStringSubmatch(text, -1) {
+			targets++
+			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+				t.Errorf("%s: there is no `make %s`", name, m[1])
+			}
+		}
+	}
+	if links < 10 || targets < 5 {
+		t.Errorf("found %d links and %d targets: does this test read the documents?", links, targets)
+	}
+}
+
+// TestEveryCauseIsExplained holds docs/troubleshooting.md to the codes that
+// media declares: they are part of the API.
+func TestEveryCauseIsExplained(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../media/media.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := documents(t)["../docs/troubleshooting.md"]
+	codes := 0
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST {
+			continue
+		}
+		for _, s := range g.Specs {
+			v := s.(*ast.ValueSpec)
+			if len(v.Values) != 1 || !strings.HasPrefix(v.Names[0].Name, "Cause") {
+				continue
+			}
+			code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codes++
+			if !strings.Contains(text, "\n| `"+code+"` |") {
+				t.Errorf("docs/troubleshooting.md has no row for %s", code)
+			}
+		}
+	}
+	if codes < 10 {
+		t.Errorf("found %d causes in media/media.go", codes)
+	}
+}
