@@ -75,7 +75,7 @@ func TestLauncherThatForksTheGame(t *testing.T) {
 	select {
 	case ev := <-r.events:
 		t.Fatalf("got event %+v while the game runs", ev)
-	default:
+	case <-time.After(4 * doubt): // within which the end of the program would have been told
 	}
 	if err := p.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -177,18 +177,21 @@ func TestDisplayDies(t *testing.T) {
 func TestSupervisorIsKilled(t *testing.T) {
 	spec := program(t, "")
 	dir := filepath.Dir(spec.Home)
-	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	spec.Program.Command[2] = "env -i " + sleeper(t, a) + " & (setsid " + sleeper(t, b) + " &); wait"
+	a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	// c is an orphan without our variable, in a session that b, which has it, leads.
+	spec.Program.Command[2] = "env -i " + sleeper(t, a) + " & " +
+		"setsid sh -c '(env -i " + sleeper(t, c) + " &); exec " + sleeper(t, b) + "' & wait"
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
 	appears(t, a)
 	appears(t, b)
+	appears(t, c)
 	if err := r.supervisor().signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	c := causeOf(t, r.wait(3*time.Second), media.CauseDesktop)
-	if !strings.Contains(c.Detail, "signal: killed") {
-		t.Errorf("got %v, want how it died", c)
+	cause := causeOf(t, r.wait(3*time.Second), media.CauseDesktop)
+	if !strings.Contains(cause.Detail, "signal: killed") {
+		t.Errorf("got %v, want how it died", cause)
 	}
 }
 

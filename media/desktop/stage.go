@@ -17,7 +17,7 @@ import (
 
 // doubt is how long after the program's end the end of its display may show, which
 // it was due to then.
-const doubt = 20 * time.Millisecond
+const doubt = 50 * time.Millisecond
 
 // stage is the supervisor's knowledge of its desktop.
 type stage struct {

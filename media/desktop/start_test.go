@@ -262,7 +262,9 @@ func TestSoundServerPlaysAndComesBack(t *testing.T) {
 			t.Errorf("got default sink %v, %v", def, err)
 		}
 	}
-	monitored()
+	for range 20 { // at any moment of the server's loop
+		monitored()
+	}
 	r.until(media.DesktopProgram)
 	for range 2 {
 		killed := time.Now()
