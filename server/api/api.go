@@ -7,6 +7,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -117,7 +118,9 @@ type API struct {
 	metrics    *metrics.Metrics
 	docs       []byte
 	docsPolicy string
-	isSetUp    atomic.Bool // an admin exists; never becomes false again
+	isSetUp    atomic.Bool   // an admin exists; never becomes false again
+	readWithin time.Duration // bound of a body's arrival
+	heartbeat  time.Duration // of the event stream
 	live       live
 }
 
@@ -190,7 +193,7 @@ type Check struct {
 
 // Deadlines of ordinary requests; the websocket and the event stream have their own.
 const (
-	readWithin   = 15 * time.Second // the whole body
+	bodyWithin   = 15 * time.Second // the whole body
 	answerWithin = 30 * time.Second
 	endWait      = 250 * time.Millisecond // what DELETE waits for an end
 )
@@ -200,6 +203,7 @@ func (a *API) Handler() (http.Handler, error) {
 	if a.Now == nil {
 		a.Now = time.Now
 	}
+	a.readWithin, a.heartbeat = cmp.Or(a.readWithin, bodyWithin), cmp.Or(a.heartbeat, heartbeat)
 	a.Limits.MinWidth, a.Limits.MaxWidth = minWidth, maxWidth
 	a.Limits.MinHeight, a.Limits.MaxHeight = minHeight, maxHeight
 	a.Limits.MinFPS = minFPS

@@ -177,7 +177,7 @@ func (a *API) deadlines(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		now := time.Now()
-		if err := errors.Join(rc.SetReadDeadline(now.Add(readWithin)), rc.SetWriteDeadline(now.Add(answerWithin+5*time.Second))); err != nil {
+		if err := errors.Join(rc.SetReadDeadline(now.Add(a.readWithin)), rc.SetWriteDeadline(now.Add(answerWithin+5*time.Second))); err != nil {
 			a.fail(w, r, fmt.Errorf("set deadlines: %w", err))
 			return
 		}

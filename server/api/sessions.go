@@ -294,7 +294,7 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request) {
 // stream returns why it is over, never nil.
 func (a *API) stream(ctx context.Context, next func(context.Context) (media.SessionState, error), send func(string, ...any) error) error {
 	for {
-		beat, cancel := context.WithTimeout(ctx, heartbeat)
+		beat, cancel := context.WithTimeout(ctx, a.heartbeat)
 		state, err := next(beat)
 		cancel()
 		switch {
