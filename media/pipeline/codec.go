@@ -1,0 +1,252 @@
+//go:build cgo
+
+package pipeline
+
+/*
+#cgo pkg-config: gstreamer-1.0 gstreamer-app-1.0 gstreamer-video-1.0
+#cgo CFLAGS: -O2
+#cgo LDFLAGS: -lyuv
+#include <stdlib.h>
+#include "native.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/go-gst/go-gst/gst"
+
+	"fenrir/media"
+	"fenrir/media/pipeline/capture"
+	"fenrir/media/pipeline/encoders"
+)
+
+// errEnded is that GStreamer ended a stream, of which the bus knows more.
+var errEnded = errors.New("stream ended")
+
+// codec is a running pipeline from raw pictures to encoded units. Pictures are
+// given to it by one goroutine, units taken by another. It lives as long as
+// the process: nothing of it is released.
+type codec struct {
+	entry    encoders.Entry
+	element  encoders.Element
+	params   encoders.Params
+	pipeline *gst.Pipeline
+	encoder  *gst.Element
+	sink     *C.GstElement
+	source   C.fenrir_source
+	unit     C.fenrir_unit
+	keep     []*gst.Element // whose C pointers are in use
+}
+
+// newCodec builds the pipeline of an entry for nominally params.FPS frames a
+// second. The error is a *media.Cause when this machine lacks what it takes.
+func newCodec(entry encoders.Entry, params encoders.Params) (*codec, error) {
+	element, missing := present(entry)
+	if missing != "" {
+		return nil, media.NewCause(media.CauseNoEncoder, "%s: %s", entry.Name, missing)
+	}
+	c := &codec{entry: entry, element: element, params: params}
+	encoder, err := gst.NewElement(element.Factory)
+	if err != nil {
+		return nil, media.NewCause(media.CauseNoEncoder, "%s: make %s: %v", entry.Name, element.Factory, err)
+	}
+	caps := encoders.Caps(entry.Codec)
+	if len(element.Profiles) > 0 {
+		profile := offered(encoder, caps, element.Profiles)
+		if profile == "" {
+			return nil, media.NewCause(media.CauseNoEncoder, "%s: %s offers none of the profiles %s", entry.Name, element.Factory, strings.Join(element.Profiles, ", "))
+		}
+		caps += ",profile=" + profile
+	}
+	parts := []string{"appsrc name=source is-live=true format=time max-bytes=0 max-buffers=0"}
+	parts = append(parts, element.Before...)
+	parts = append(parts, element.Factory+" name=encoder", caps)
+	parts = append(parts, element.After...)
+	parts = append(parts, "appsink name=sink sync=false max-buffers=16 drop=false enable-last-sample=false wait-on-eos=false")
+	if c.pipeline, err = gst.NewPipelineFromString(strings.Join(parts, " ! ")); err != nil {
+		return nil, fmt.Errorf("build pipeline of %s: %w", entry.Name, err)
+	}
+	var native [3]*C.GstElement
+	for i, name := range [...]string{"source", "encoder", "sink"} {
+		e, err := c.pipeline.GetElementByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("build pipeline of %s: %w", entry.Name, err)
+		}
+		c.keep = append(c.keep, e)
+		native[i] = cElement(e)
+	}
+	c.encoder, c.sink = c.keep[1], native[2]
+	c.source.appsrc, c.source.encoder = native[0], native[1]
+	c.setAll(element.Props)
+	c.setAll(element.Live)
+	return c, nil
+}
+
+// present finds the first element of an entry that this machine has, with all
+// that has to stand around it, or says what is missing.
+func present(entry encoders.Entry) (encoders.Element, string) {
+	var missing []string
+	for _, e := range entry.Elements {
+		lacks := ""
+		for _, part := range append(append([]string{e.Factory}, e.Before...), e.After...) {
+			factory, _, _ := strings.Cut(part, " ")
+			if !strings.Contains(factory, "/") && gst.Find(factory) == nil && lacks == "" {
+				lacks = factory
+			}
+		}
+		if lacks == "" {
+			return e, ""
+		}
+		missing = append(missing, lacks)
+	}
+	return encoders.Element{}, "no GStreamer element " + strings.Join(missing, ", nor ")
+}
+
+func cElement(e *gst.Element) *C.GstElement { return (*C.GstElement)(unsafe.Pointer(e.Unsafe())) }
+
+func offered(e *gst.Element, caps string, profiles []string) string {
+	for _, p := range profiles {
+		s := C.CString(caps + ",profile=" + p)
+		ok := C.fenrir_offers(cElement(e), s) != 0
+		C.free(unsafe.Pointer(s))
+		if ok {
+			return p
+		}
+	}
+	return ""
+}
+
+// setAll sets what the encoder has of these properties.
+func (c *codec) setAll(props []encoders.Prop) {
+	e := cElement(c.encoder)
+	for _, p := range props {
+		name := C.CString(p.Name)
+		if C.fenrir_has_property(e, name) != 0 {
+			for _, v := range p.Values {
+				value := C.CString(c.params.Fill(v))
+				ok := C.fenrir_takes(e, name, value) != 0
+				if ok {
+					C.fenrir_set(e, name, value)
+				}
+				C.free(unsafe.Pointer(value))
+				if ok {
+					break
+				}
+			}
+		}
+		C.free(unsafe.Pointer(name))
+	}
+}
+
+// setKbps changes the bitrate of the running encoder.
+func (c *codec) setKbps(kbps int) {
+	if kbps == c.params.Kbps {
+		return
+	}
+	c.params.Kbps = kbps
+	c.setAll(c.element.Live)
+}
+
+// play starts the pipeline. Encoding errors come from bus.
+func (c *codec) play() error {
+	if err := c.pipeline.SetState(gst.StatePlaying); err != nil {
+		return fmt.Errorf("start pipeline of %s: %w", c.entry.Name, c.busError(0, err))
+	}
+	return nil
+}
+
+// busError waits up to bound for an error of the pipeline's, and returns other
+// if there is none.
+func (c *codec) busError(bound time.Duration, other error) error {
+	return busError(c.pipeline, bound, other)
+}
+
+func busError(p *gst.Pipeline, bound time.Duration, other error) error {
+	m := p.GetPipelineBus().TimedPopFiltered(gst.ClockTime(bound.Nanoseconds()), gst.MessageError|gst.MessageEOS)
+	if m == nil {
+		return other
+	}
+	if m.Type() == gst.MessageEOS {
+		return errEnded
+	}
+	e := m.ParseError()
+	text := e.Error()
+	if d := e.DebugString(); d != "" {
+		text += " (" + strings.Join(strings.Fields(d), " ") + ")"
+	}
+	return fmt.Errorf("%s: %s", m.Source(), text)
+}
+
+// setSize makes pictures of this size from now on. Both are even.
+func (c *codec) setSize(width, height int) error {
+	format := C.CString(c.element.Format)
+	defer C.free(unsafe.Pointer(format))
+	if C.fenrir_source_format(&c.source, format, C.int(width), C.int(height), C.int(c.params.FPS)) != C.FENRIR_OK {
+		return fmt.Errorf("set picture size %d×%d: refused", width, height)
+	}
+	return nil
+}
+
+// picture converts a frame, of the size that was set, into the present picture.
+func (c *codec) picture(f capture.Frame) error {
+	if C.fenrir_source_picture(&c.source, unsafe.Pointer(unsafe.SliceData(f.Pixels)), C.int(f.Stride)) != C.FENRIR_OK {
+		return errors.New("convert picture: refused")
+	}
+	return nil
+}
+
+// patch paints a part of the present picture over, before it is pushed.
+func (c *codec) patch(p capture.Patch) error {
+	if C.fenrir_source_patch(&c.source, unsafe.Pointer(unsafe.SliceData(p.Pixels)), C.int(p.X), C.int(p.Y), C.int(p.Width), C.int(p.Height)) != C.FENRIR_OK {
+		return errors.New("paint cursor: refused")
+	}
+	return nil
+}
+
+// push gives the present picture to the encoder, which may be once more. It
+// does not block.
+func (c *codec) push(at, lasts time.Duration, key bool) error {
+	wantKey := C.int(0)
+	if key {
+		wantKey = 1
+	}
+	switch C.fenrir_source_push(&c.source, C.guint64(at), C.guint64(lasts), wantKey) {
+	case C.FENRIR_OK:
+		return nil
+	case C.FENRIR_ENDED:
+		return c.busError(0, errEnded)
+	}
+	return c.busError(0, errors.New("picture refused"))
+}
+
+// pulled is an encoded unit in GStreamer's memory, valid until release.
+type pulled struct {
+	at            time.Duration // as given to push
+	key           bool
+	width, height int
+	data          []byte
+}
+
+// pull waits up to bound for the next unit. ok is false when none came.
+func (c *codec) pull(bound time.Duration) (u pulled, ok bool, err error) {
+	switch C.fenrir_pull(c.sink, C.guint64(bound), &c.unit) {
+	case C.FENRIR_OK:
+		return pulled{
+			at: time.Duration(c.unit.pts), key: c.unit.key != 0, width: int(c.unit.width), height: int(c.unit.height),
+			data: unsafe.Slice((*byte)(unsafe.Pointer(c.unit.mapped.data)), int(c.unit.mapped.size)),
+		}, true, nil
+	case C.FENRIR_EMPTY:
+		return u, false, nil
+	case C.FENRIR_ENDED:
+		return u, false, c.busError(time.Second, errEnded)
+	}
+	return u, false, c.busError(0, errors.New("unit cannot be read"))
+}
+
+// release gives the last pulled unit back.
+func (c *codec) release() { C.fenrir_unit_release(&c.unit) }

@@ -1,0 +1,138 @@
+// Package encoders is the table of video encoders: which GStreamer elements
+// there are for a codec, and how each is told to encode with low latency. It
+// is data; package pipeline acts by it. It imports package media only.
+package encoders
+
+import (
+	"fmt"
+	"strings"
+
+	"fenrir/media"
+)
+
+// Entry is one row of the table: an encoder as a person would choose it.
+type Entry struct {
+	Name     string // stable, media.Encoder.Name
+	Family   string // "nvenc", "vaapi" or "software"
+	Codec    media.Codec
+	Hardware bool
+	// Elements are the ways to do it, most wanted first: generations of
+	// GStreamer's plugins have different ones.
+	Elements []Element
+}
+
+// Element is one GStreamer element that encodes.
+type Element struct {
+	Factory string
+	Format  string   // of the raw pictures that it is given: "I420" or "NV12"
+	Before  []string // what stands between source and encoder, as in gst-launch
+	// Props are set once. An element that lacks a property goes without it.
+	Props []Prop
+	// Live are set before the start and again whenever the bitrate changes.
+	Live []Prop
+	// Profiles of the stream, most wanted first; the first that the element
+	// offers is asked for. Empty: the codec has none to choose.
+	Profiles []string
+	After    []string // what stands between encoder and sink, as in gst-launch
+	Depth    int      // frames that are given to it at a time, 1 when 0
+}
+
+// Prop is a property and the values to try, the first that its type takes is
+// set. A value may contain the names of Params in braces.
+type Prop struct {
+	Name   string
+	Values []string
+}
+
+func prop(name string, values ...string) Prop { return Prop{name, values} }
+
+// Params fill in the values of properties.
+type Params struct {
+	Kbps    int // of the stream, at nominal frame rate
+	FPS     int // nominal frames a second
+	Threads int // that may be used
+	Pixels  int // of a picture
+}
+
+// Fill replaces the braces in a property's value.
+func (p Params) Fill(value string) string {
+	if !strings.Contains(value, "{") {
+		return value
+	}
+	frameBits := 1000 * p.Kbps / max(p.FPS, 1)
+	return strings.NewReplacer(
+		"{kbps}", fmt.Sprint(p.Kbps),
+		"{bps}", fmt.Sprint(1000*p.Kbps),
+		"{threads}", fmt.Sprint(p.Threads),
+		"{vbv-ms}", fmt.Sprint(vbvFrames*1000/max(p.FPS, 1)),
+		"{vbv-kbit}", fmt.Sprint(max(vbvFrames*frameBits/1000, 1)),
+		"{x264-preset}", p.x264Preset(),
+	).Replace(value)
+}
+
+// vbvFrames is the size of the rate control's buffer in frames: what a single
+// frame can delay those after it.
+const vbvFrames = 2
+
+// x264Preset is the best one that leaves time for the program.
+func (p Params) x264Preset() string { return "ultrafast" }
+
+// caps of encoded streams.
+var media2caps = map[media.Codec]string{
+	media.H264: "video/x-h264,stream-format=byte-stream,alignment=au",
+	media.H265: "video/x-h265,stream-format=byte-stream,alignment=au",
+	media.AV1:  "video/x-av1,stream-format=obu-stream,alignment=tu",
+	media.VP8:  "video/x-vp8",
+	media.VP9:  "video/x-vp9",
+}
+
+// Caps describes the encoded stream of a codec to GStreamer.
+func Caps(c media.Codec) string { return media2caps[c] }
+
+const infinite = "1073741824" // frames between key frames: x264's own infinity
+
+// Table is all entries, in the order of preference within a codec.
+func Table() []Entry {
+	return []Entry{
+		{
+			Name: "x264", Family: "software", Codec: media.H264,
+			Elements: []Element{{
+				Factory: "x264enc", Format: "I420",
+				Props: []Prop{
+					prop("tune", "zerolatency"), prop("speed-preset", "{x264-preset}"), prop("pass", "cbr"),
+					prop("bframes", "0"), prop("rc-lookahead", "0"), prop("sync-lookahead", "0"), prop("mb-tree", "false"),
+					prop("key-int-max", infinite), prop("ref", "1"), prop("cabac", "false"), prop("dct8x8", "false"),
+					prop("byte-stream", "true"), prop("aud", "false"), prop("insert-vui", "true"),
+					prop("sliced-threads", "true"), prop("threads", "{threads}"),
+					prop("option-string", "scenecut=0"),
+				},
+				Live:     []Prop{prop("bitrate", "{kbps}"), prop("vbv-buf-capacity", "{vbv-ms}")},
+				Profiles: []string{"constrained-baseline", "baseline"},
+			}},
+		},
+		{
+			Name: "vp8", Family: "software", Codec: media.VP8,
+			Elements: []Element{{
+				Factory: "vp8enc", Format: "I420",
+				Props: []Prop{
+					prop("deadline", "1"), prop("cpu-used", "-6"), prop("threads", "{threads}"), prop("token-partitions", "2"),
+					prop("lag-in-frames", "0"), prop("end-usage", "cbr"), prop("keyframe-mode", "disabled"), prop("keyframe-max-dist", infinite),
+					prop("buffer-size", "100"), prop("buffer-initial-size", "50"), prop("buffer-optimal-size", "60"),
+					prop("undershoot", "100"), prop("overshoot", "15"), prop("max-intra-bitrate", "300"),
+					prop("min-quantizer", "4"), prop("max-quantizer", "58"), prop("static-threshold", "0"), prop("dropframe-threshold", "0"),
+				},
+				Live: []Prop{prop("target-bitrate", "{bps}")},
+			}},
+		},
+	}
+}
+
+// Find returns the entry of a name.
+func Find(name string) (Entry, bool) {
+	for _, e := range Table() {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}

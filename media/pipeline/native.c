@@ -1,0 +1,186 @@
+//go:build cgo
+
+#include "native.h"
+
+#include <libyuv.h>
+#include <string.h>
+
+int fenrir_source_format(fenrir_source *s, const char *format, int width, int height, int fps) {
+	// BT.601 in limited range with the primaries and the curve of sRGB: what
+	// libyuv makes of a screen's pixels.
+	GstCaps *caps = gst_caps_new_simple("video/x-raw", "format", G_TYPE_STRING, format, "width", G_TYPE_INT, width, "height",
+		G_TYPE_INT, height, "framerate", GST_TYPE_FRACTION, fps, 1, "colorimetry", G_TYPE_STRING, "2:4:5:1",
+		"interlace-mode", G_TYPE_STRING, "progressive", "pixel-aspect-ratio", GST_TYPE_FRACTION, 1, 1, NULL);
+	GstBufferPool *pool = NULL;
+	int result = FENRIR_REFUSED;
+	if (!gst_video_info_from_caps(&s->info, caps))
+		goto out;
+	pool = gst_buffer_pool_new();
+	GstStructure *config = gst_buffer_pool_get_config(pool);
+	GstAllocationParams params;
+	gst_allocation_params_init(&params);
+	params.align = 63;
+	gst_buffer_pool_config_set_params(config, caps, GST_VIDEO_INFO_SIZE(&s->info), 2, 0);
+	gst_buffer_pool_config_set_allocator(config, NULL, &params);
+	if (!gst_buffer_pool_set_config(pool, config) || !gst_buffer_pool_set_active(pool, TRUE))
+		goto out;
+	if (s->picture)
+		gst_clear_buffer(&s->picture);
+	if (s->pool) {
+		gst_buffer_pool_set_active(s->pool, FALSE);
+		gst_object_unref(s->pool);
+	}
+	s->pool = pool;
+	pool = NULL;
+	gst_app_src_set_caps(GST_APP_SRC(s->appsrc), caps);
+	result = FENRIR_OK;
+out:
+	if (pool)
+		gst_object_unref(pool);
+	gst_caps_unref(caps);
+	return result;
+}
+
+static int convert(GstVideoFrame *f, const uint8_t *bgrx, int stride, int x, int y, int width, int height) {
+	uint8_t *luma = (uint8_t *)GST_VIDEO_FRAME_PLANE_DATA(f, 0) + y * GST_VIDEO_FRAME_PLANE_STRIDE(f, 0) + x;
+	int sl = GST_VIDEO_FRAME_PLANE_STRIDE(f, 0), sc = GST_VIDEO_FRAME_PLANE_STRIDE(f, 1);
+	uint8_t *chroma = (uint8_t *)GST_VIDEO_FRAME_PLANE_DATA(f, 1) + y / 2 * sc;
+	switch (GST_VIDEO_FRAME_FORMAT(f)) {
+	case GST_VIDEO_FORMAT_I420: {
+		int sv = GST_VIDEO_FRAME_PLANE_STRIDE(f, 2);
+		uint8_t *v = (uint8_t *)GST_VIDEO_FRAME_PLANE_DATA(f, 2) + y / 2 * sv + x / 2;
+		return ARGBToI420(bgrx, stride, luma, sl, chroma + x / 2, sc, v, sv, width, height);
+	}
+	case GST_VIDEO_FORMAT_NV12:
+		return ARGBToNV12(bgrx, stride, luma, sl, chroma + x, sc, width, height);
+	default:
+		return -1;
+	}
+}
+
+int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride) {
+	GstBuffer *b = NULL;
+	GstVideoFrame f;
+	if (gst_buffer_pool_acquire_buffer(s->pool, &b, NULL) != GST_FLOW_OK)
+		return FENRIR_REFUSED;
+	if (!gst_video_frame_map(&f, &s->info, b, GST_MAP_WRITE)) {
+		gst_buffer_unref(b);
+		return FENRIR_REFUSED;
+	}
+	int failed = convert(&f, bgrx, stride, 0, 0, GST_VIDEO_INFO_WIDTH(&s->info), GST_VIDEO_INFO_HEIGHT(&s->info));
+	gst_video_frame_unmap(&f);
+	if (failed) {
+		gst_buffer_unref(b);
+		return FENRIR_REFUSED;
+	}
+	if (s->picture)
+		gst_buffer_unref(s->picture);
+	s->picture = b;
+	return FENRIR_OK;
+}
+
+int fenrir_source_patch(fenrir_source *s, const void *bgrx, int x, int y, int width, int height) {
+	GstVideoFrame f;
+	if (!s->picture || x < 0 || y < 0 || x + width > GST_VIDEO_INFO_WIDTH(&s->info) || y + height > GST_VIDEO_INFO_HEIGHT(&s->info) ||
+		!gst_video_frame_map(&f, &s->info, s->picture, GST_MAP_WRITE))
+		return FENRIR_REFUSED;
+	int failed = convert(&f, bgrx, 4 * width, x, y, width, height);
+	gst_video_frame_unmap(&f);
+	return failed ? FENRIR_REFUSED : FENRIR_OK;
+}
+
+int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key) {
+	if (!s->picture)
+		return FENRIR_REFUSED;
+	if (key)
+		gst_element_send_event(s->encoder, gst_video_event_new_upstream_force_key_unit(GST_CLOCK_TIME_NONE, TRUE, 0));
+	// The copy shares the picture's memory, so that the same picture can be sent
+	// again with another time.
+	GstBuffer *b = gst_buffer_copy(s->picture);
+	GST_BUFFER_PTS(b) = pts;
+	GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
+	GST_BUFFER_DURATION(b) = duration;
+	switch (gst_app_src_push_buffer(GST_APP_SRC(s->appsrc), b)) {
+	case GST_FLOW_OK:
+		return FENRIR_OK;
+	case GST_FLOW_EOS:
+	case GST_FLOW_FLUSHING:
+		return FENRIR_ENDED;
+	default:
+		return FENRIR_REFUSED;
+	}
+}
+
+void fenrir_source_free(fenrir_source *s) {
+	if (s->picture)
+		gst_clear_buffer(&s->picture);
+	if (s->pool) {
+		gst_buffer_pool_set_active(s->pool, FALSE);
+		gst_clear_object(&s->pool);
+	}
+}
+
+int fenrir_pull(GstElement *appsink, guint64 timeout, fenrir_unit *u) {
+	memset(u, 0, sizeof *u);
+	u->sample = gst_app_sink_try_pull_sample(GST_APP_SINK(appsink), timeout);
+	if (!u->sample)
+		return gst_app_sink_is_eos(GST_APP_SINK(appsink)) ? FENRIR_ENDED : FENRIR_EMPTY;
+	u->buffer = gst_sample_get_buffer(u->sample);
+	if (!u->buffer || !gst_buffer_map(u->buffer, &u->mapped, GST_MAP_READ)) {
+		gst_sample_unref(u->sample);
+		return FENRIR_REFUSED;
+	}
+	// Encoders may move the whole stream in time, to have room for DTS, and move
+	// the segment with it.
+	u->pts = gst_segment_to_running_time(gst_sample_get_segment(u->sample), GST_FORMAT_TIME, GST_BUFFER_PTS(u->buffer));
+	u->key = !GST_BUFFER_FLAG_IS_SET(u->buffer, GST_BUFFER_FLAG_DELTA_UNIT);
+	GstCaps *caps = gst_sample_get_caps(u->sample);
+	if (caps && gst_caps_get_size(caps) > 0) {
+		GstStructure *st = gst_caps_get_structure(caps, 0);
+		gst_structure_get_int(st, "width", &u->width);
+		gst_structure_get_int(st, "height", &u->height);
+	}
+	return FENRIR_OK;
+}
+
+void fenrir_unit_release(fenrir_unit *u) {
+	gst_buffer_unmap(u->buffer, &u->mapped);
+	gst_sample_unref(u->sample);
+}
+
+int fenrir_has_property(GstElement *e, const char *name) {
+	GParamSpec *p = g_object_class_find_property(G_OBJECT_GET_CLASS(e), name);
+	return p && (p->flags & G_PARAM_WRITABLE);
+}
+
+int fenrir_takes(GstElement *e, const char *name, const char *value) {
+	GParamSpec *p = g_object_class_find_property(G_OBJECT_GET_CLASS(e), name);
+	if (!p || !(p->flags & G_PARAM_WRITABLE))
+		return 0;
+	GValue v = G_VALUE_INIT;
+	g_value_init(&v, G_PARAM_SPEC_VALUE_TYPE(p));
+	gboolean ok = gst_value_deserialize_with_pspec(&v, value, p);
+	// A value out of range would be clamped to one that nobody asked for.
+	if (ok && g_param_value_validate(p, &v))
+		ok = FALSE;
+	g_value_unset(&v);
+	return ok;
+}
+
+void fenrir_set(GstElement *e, const char *name, const char *value) { gst_util_set_object_arg(G_OBJECT(e), name, value); }
+
+int fenrir_offers(GstElement *e, const char *description) {
+	GstPad *pad = gst_element_get_static_pad(e, "src");
+	GstCaps *want = gst_caps_from_string(description);
+	int ok = 0;
+	if (pad && want) {
+		GstCaps *have = gst_pad_get_pad_template_caps(pad);
+		ok = gst_caps_can_intersect(have, want);
+		gst_caps_unref(have);
+	}
+	if (want)
+		gst_caps_unref(want);
+	if (pad)
+		gst_object_unref(pad);
+	return ok;
+}

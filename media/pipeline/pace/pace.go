@@ -1,0 +1,130 @@
+// Package pace decides when a picture of a display is taken and encoded: at
+// once when something changed, at most so many a second; again a few times when
+// nothing changes any more, so that the picture becomes good; and then just
+// often enough to be seen to live. It imports package media, knows no clock and
+// starts nothing.
+package pace
+
+import (
+	"time"
+
+	"fenrir/media"
+)
+
+const (
+	calm      = 100 * time.Millisecond // without change until the picture is refined
+	keepAlive = time.Second            // between frames of a picture that stays
+	maxRefine = 30                     // frames that refine one picture
+	refineGap = 30 * time.Millisecond  // between frames that refine
+)
+
+// Action is what to do now.
+type Action uint8
+
+// The actions.
+const (
+	Wait    Action = iota
+	Capture        // take a new picture and encode it
+	Repeat         // encode the last picture once more
+)
+
+// Pacer is the state of one picture stream. One goroutine uses it.
+type Pacer struct {
+	depth    int
+	interval time.Duration
+	tat      media.Stamp // theoretical arrival time of the next frame (GCRA)
+
+	started  bool        // a picture has been taken
+	changed  bool        // since the last picture was taken
+	key      bool        // a key frame is wanted
+	inFlight int         // frames given to the encoder that have not come out
+	sent     media.Stamp // the last frame, of whatever sort
+	still    media.Stamp // the last picture with a change in it
+	refine   int         // frames still to be spent on making it good
+	settled  int         // frames in a row that had nothing left to tell
+}
+
+// New returns a Pacer for at most fps frames a second, of which depth are with
+// the encoder at a time. The first picture is due at once.
+func New(fps, depth int) *Pacer {
+	p := &Pacer{depth: max(depth, 1), changed: true}
+	p.SetFPS(fps)
+	return p
+}
+
+// SetFPS changes the upper bound of frames a second, at least 1.
+func (p *Pacer) SetFPS(fps int) { p.interval = time.Second / time.Duration(max(fps, 1)) }
+
+// Changed tells that the display shows something new.
+func (p *Pacer) Changed() { p.changed = true }
+
+// WantKey asks that the next frame be a key frame, and be made at once.
+func (p *Pacer) WantKey() { p.key = true }
+
+// InFlight is the number of frames that the encoder has not given back.
+func (p *Pacer) InFlight() int { return p.inFlight }
+
+// Next says what to do now, whether as a key frame, and when to ask again if
+// nothing happens until then (zero: only when something happens).
+func (p *Pacer) Next(now media.Stamp) (do Action, key bool, wake media.Stamp) {
+	if p.inFlight >= p.depth {
+		return Wait, false, 0
+	}
+	fresh := Repeat
+	if p.changed {
+		fresh = Capture
+	}
+	if !p.started || p.key {
+		return fresh, true, 0
+	}
+	if p.changed {
+		// Half an interval of tolerance, or a program that draws at that very rate
+		// would, by its jitter, lose every other frame.
+		if due := p.tat.Add(-p.interval / 2); now < due {
+			return Wait, false, due
+		}
+		return Capture, false, 0
+	}
+	due := p.sent.Add(max(keepAlive, p.interval))
+	if p.refine > 0 {
+		due = max(p.still.Add(calm), p.sent.Add(max(refineGap, p.interval)))
+	}
+	if now < due {
+		return Wait, false, due
+	}
+	return Repeat, false, 0
+}
+
+// Sent tells that a frame was given to the encoder. Changes that are told
+// between Next and Sent stay: call Taken first, when the picture is being taken.
+func (p *Pacer) Sent(now media.Stamp, do Action) {
+	p.tat = max(p.tat, now).Add(p.interval)
+	p.sent = now
+	p.key = false
+	p.inFlight++
+	switch do {
+	case Capture:
+		p.started = true
+		p.still = now
+		p.refine, p.settled = maxRefine, 0
+	case Repeat:
+		p.refine = max(p.refine-1, 0)
+	}
+}
+
+// Taken tells that a picture is being taken: changes told so far are in it.
+func (p *Pacer) Taken() { p.changed = false }
+
+// Done tells that the encoder gave a frame back, and whether it was so small
+// that there is nothing left to tell about the picture.
+func (p *Pacer) Done(small bool) {
+	p.inFlight = max(p.inFlight-1, 0)
+	if !small {
+		p.settled = 0
+	} else if p.settled++; p.settled >= 2 {
+		p.refine = 0
+	}
+}
+
+// Failed tells that a frame that was announced by Sent will not come out.
+func (p *Pacer) Failed() { p.inFlight = max(p.inFlight-1, 0) }
