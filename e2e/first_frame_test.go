@@ -51,14 +51,15 @@ func TestFirstFrame(t *testing.T) {
 // the first painted frame.
 func firstFrame(t *testing.T, p playwright.Page) float64 {
 	t.Helper()
-	v, err := p.WaitForFunction("() => globalThis.fenrir && fenrir.state === 'playing' && fenrir.firstFrameMs > 0 && fenrir.firstFrameMs", nil,
-		playwright.PageWaitForFunctionOptions{Timeout: playwright.Float(10_000), Polling: 15})
-	if err != nil {
+	var ms float64
+	ok := func() bool {
+		eval(t, p, &ms, "() => globalThis.fenrir && fenrir.firstFrameMs || 0")
+		return ms > 0
+	}
+	if !became(10*time.Second, ok) {
 		var text string
 		eval(t, p, &text, "() => JSON.stringify([globalThis.fenrir && fenrir.state, document.body.innerText.slice(0, 500)])")
-		t.Fatalf("no first frame: %v: %s", err, text)
+		t.Fatalf("no first frame: %s", text)
 	}
-	var ms float64
-	eval(t, p, &ms, "v => v", v)
 	return ms
 }

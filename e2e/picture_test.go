@@ -139,10 +139,12 @@ func look(t *testing.T, p playwright.Page) (s seen) {
 // last reset.
 func awaitEvent(t *testing.T, p playwright.Page, kind, value int) {
 	t.Helper()
-	_, err := p.WaitForFunction("([kind, value]) => eyes.seen().events.some(e => e.kind === kind && e.value === value)",
-		[]int{kind, value}, playwright.PageWaitForFunctionOptions{Timeout: playwright.Float(5000), Polling: 15})
-	if err != nil {
-		t.Fatalf("event kind %d value %d was not seen on screen: %v; seen: %+v", kind, value, err, look(t, p).Events)
+	ok := func() (ok bool) {
+		eval(t, p, &ok, "([kind, value]) => eyes.seen().events.some(e => e.kind === kind && e.value === value)", []int{kind, value})
+		return ok
+	}
+	if !became(5*time.Second, ok) {
+		t.Fatalf("event kind %d value %d was not seen on screen; seen: %+v", kind, value, look(t, p).Events)
 	}
 }
 
@@ -151,12 +153,14 @@ func reset(t *testing.T, p playwright.Page) { t.Helper(); eval(t, p, nil, "() =>
 // awaitPicture waits until n readable frames with growing counters were painted.
 func awaitPicture(t *testing.T, p playwright.Page, n int, bound time.Duration) {
 	t.Helper()
-	_, err := p.WaitForFunction(fmt.Sprintf("() => globalThis.eyes && eyes.seen().distinct >= %d", n), nil,
-		playwright.PageWaitForFunctionOptions{Timeout: playwright.Float(float64(bound.Milliseconds())), Polling: 15})
-	if err != nil {
+	ok := func() (ok bool) {
+		eval(t, p, &ok, "n => !!globalThis.eyes && eyes.seen().distinct >= n", n)
+		return ok
+	}
+	if !became(bound, ok) {
 		var text string
 		eval(t, p, &text, "() => document.body.innerText.slice(0, 2000)")
-		t.Fatalf("no moving picture within %v: %v\nthe page says: %s", bound, err, text)
+		t.Fatalf("no moving picture within %v\nthe page says: %s", bound, text)
 	}
 }
 

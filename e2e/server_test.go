@@ -263,6 +263,13 @@ func parseFloat(t *testing.T, text string) float64 {
 // until polls ok every 20 ms until it is true, and fails after bound.
 func until(t *testing.T, bound time.Duration, what string, ok func() bool) {
 	t.Helper()
+	if !became(bound, ok) {
+		t.Fatalf("not within %v: %s", bound, what)
+	}
+}
+
+// became polls ok every 20 ms and tells whether it became true before bound.
+func became(bound time.Duration, ok func() bool) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(bound)
@@ -270,9 +277,10 @@ func until(t *testing.T, bound time.Duration, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("not within %v: %s", bound, what)
+			return false
 		}
 	}
+	return true
 }
 
 // lockedBuffer keeps the last MiB of what is written to it.

@@ -107,7 +107,7 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 	if move != nil {
 		p.box.put(media.Note{Move: move})
 	}
-	s.log.Info("peer attached", "peer", spec.ID, "person", spec.Person.ID, "transport", spec.Transport, "codec", r.choice.Encoder.Codec)
+	s.log.Debug("peer attached", "peer", spec.ID, "person", spec.Person.ID, "transport", spec.Transport, "codec", r.choice.Encoder.Codec)
 	s.changed()
 	return p, nil
 }
@@ -253,7 +253,7 @@ func (p *Peer) finish(cause *media.Cause) {
 		p.rung.setFPS(1)
 	}
 	p.s.mu.Unlock()
-	p.s.log.Info("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
+	p.s.log.Debug("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
 		"lost_video", p.video.Dropped(), "lost_audio", p.audio.Dropped(), "denied_inputs", p.denied.Load())
 }
 
