@@ -124,6 +124,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #unstable = false;
   #positionSeq: number | null = null;
   #closing: Closing | null = null;
+  /** When each step of the way was reached, by performance.now(). */
+  readonly marks: Record<string, number> = {};
 
   constructor(options: ConnectionOptions, parts: ConnectionParts = browserParts) {
     super();
@@ -157,6 +159,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#socket = socket;
     this.#bound(WELCOME_MS, { code: "connection-lost", detail: "The server did not answer.", retry: true });
     socket.onopen = () => {
+      this.#mark("socket");
       this.#send({
         type: "hello",
         version: PROTOCOL_VERSION,
@@ -196,6 +199,11 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
     this.#state = next;
     this.emit("state", next);
+  }
+
+  /** The first time counts: what an ICE restart does later is another story. */
+  #mark(name: string): void {
+    this.marks[name] ??= performance.now();
   }
 
   #receive(data: unknown): void {
@@ -247,6 +255,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       return;
     }
     this.#welcome = welcome;
+    this.#mark("welcome");
     this.#become("negotiating");
     this.emit("welcome", welcome);
     this.emit("session", welcome.session);
@@ -331,6 +340,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#offering = false;
     }
     if (this.#peer !== peer) return;
+    this.#mark("offer");
     this.#send({ type: "offer", id: ++this.#offerID, sdp });
     const waiting = this.#outgoing ?? [];
     this.#outgoing = null;
@@ -342,6 +352,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     const peer = this.#peer;
     if (!peer || id !== this.#offerID || id === this.#answered) return;
     this.#answered = id;
+    this.#mark("answer");
     try {
       await peer.setRemoteDescription({ type: "answer", sdp });
     } catch (error) {
@@ -399,7 +410,10 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#stopWaiting();
       if (this.#answered === this.#offerID) this.#unbound();
       this.#setUnstable(false);
-      if (this.#state === "negotiating") this.#become("connected");
+      if (this.#state === "negotiating") {
+        this.#mark("connected");
+        this.#become("connected");
+      }
       return;
     }
     if (this.#state !== "connected") {
@@ -479,7 +493,6 @@ export class Connection extends Emitter<ConnectionEvents> {
     if (this.#state === "closed") return;
     this.#unbound();
     this.#stopWaiting();
-    this.#endPeer();
     const socket = this.#socket;
     this.#socket = null;
     if (socket) {
@@ -487,6 +500,7 @@ export class Connection extends Emitter<ConnectionEvents> {
       socket.close();
     }
     this.#become("closed");
+    this.#endPeer(); // After the state: whoever wants to keep the last picture still can.
     this.emit("closed", closing);
   }
 

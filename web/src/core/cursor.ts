@@ -57,22 +57,31 @@ export class Cursor extends Emitter<{ view: CursorView }> {
   place(x: number, y: number): void {
     this.#x = x;
     this.#y = y;
+    const first = !this.#placed;
     this.#placed = true;
-    this.#tell();
+    // Where the player's own pointer is seen, nothing has to be drawn.
+    if (first || this.#drawn()) this.#tell();
   }
 
   get view(): CursorView {
     const image = this.#image;
-    const visible = image !== null && image.width > 0 && image.png !== "";
-    const large = visible && (image.width > CSS_LIMIT || image.height > CSS_LIMIT);
-    const drawn = visible && (!this.#own || large);
+    const drawn = this.#drawn();
     let css = "default";
     if (image !== null) {
-      css = visible && this.#own && !large ? `url(data:image/png;base64,${image.png}) ${image.hot_x} ${image.hot_y}, default` : "none";
+      css = this.#visible() && !drawn ? `url(data:image/png;base64,${image.png}) ${image.hot_x} ${image.hot_y}, default` : "none";
     } else if (!this.#own) {
       css = "none";
     }
     return { css, drawn: drawn && this.#placed, image, x: this.#x, y: this.#y };
+  }
+
+  #visible(): boolean {
+    return this.#image !== null && this.#image.width > 0 && this.#image.png !== "";
+  }
+
+  #drawn(): boolean {
+    const image = this.#image;
+    return image !== null && this.#visible() && (!this.#own || image.width > CSS_LIMIT || image.height > CSS_LIMIT);
   }
 
   #tell(): void {

@@ -43,6 +43,8 @@ export interface PlayerEvents {
   waiting: { ms: number; attempt: number; cause: Cause };
   down: Cause;
   notice: Cause;
+  /** The picture is about to go: its last frame can still be read. */
+  losing: void;
   /** The first frame of a connection is on the screen. */
   painted: { first: boolean };
   /** The picture has a (new) size. */
@@ -76,6 +78,7 @@ export class Player extends Emitter<PlayerEvents> {
   #received = 0;
   #movedAt = 0;
   #agreed: Codec | null = null;
+  readonly #timeline: Record<string, number> = {};
 
   constructor(options: PlayerOptions) {
     super();
@@ -102,6 +105,11 @@ export class Player extends Emitter<PlayerEvents> {
     return this.#agreed;
   }
 
+  /** When the steps to the first picture were reached, ms after the beginning. */
+  get timeline(): Record<string, number> {
+    return { ...this.#timeline };
+  }
+
   /** From the beginning to the first frame on the screen, ms. */
   get firstFrameMs(): number | null {
     return this.#firstFrameMs;
@@ -112,6 +120,7 @@ export class Player extends Emitter<PlayerEvents> {
   }
 
   start(): void {
+    this.#timeline["start"] = performance.now() - this.#options.began;
     this.paint.start();
     this.capture.start();
     window.addEventListener("online", this.#onNetwork);
@@ -181,7 +190,11 @@ export class Player extends Emitter<PlayerEvents> {
     link.on("connection", (c) => this.#listen(c));
     paint.on("first", (at) => {
       const first = this.#firstFrameMs === null;
-      if (first) this.#firstFrameMs = at - this.#options.began;
+      if (first) {
+        this.#firstFrameMs = at - this.#options.began;
+        for (const [name, mark] of Object.entries(link.connection?.marks ?? {})) this.#timeline[name] = mark - this.#options.began;
+        this.#timeline["painted"] = this.#firstFrameMs;
+      }
       this.#blackTries = 0;
       link.painted();
       this.emit("painted", { first });
@@ -190,10 +203,7 @@ export class Player extends Emitter<PlayerEvents> {
     this.on("size", ({ width, height }) => capture.setPicture(width, height));
     capture.on("locked", (locked) => (cursor.own = this.#ownPointer(locked)));
     capture.on("touch", () => (cursor.own = this.#ownPointer(capture.locked)));
-    capture.on("moved", ({ x, y }) => {
-      // Where the player's pointer is seen, nothing has to be drawn.
-      if (capture.touching) cursor.place(x, y);
-    });
+    capture.on("moved", ({ x, y }) => cursor.place(x, y));
     capture.on("gesture", () => sound.unlock());
     this.#options.video.addEventListener("resize", () => {
       const { videoWidth: width, videoHeight: height } = this.#options.video;
@@ -247,8 +257,10 @@ export class Player extends Emitter<PlayerEvents> {
     });
     c.on("state", (state) => {
       if (state === "connected") this.#connectedAt = this.#movedAt = performance.now();
+      if (state === "closing" || state === "closed") this.emit("losing", undefined);
     });
     c.on("track", (track) => {
+      this.#timeline[track.kind] ??= performance.now() - this.#options.began;
       if (track.kind === "audio") {
         this.sound.play(track);
         return;

@@ -27,7 +27,7 @@ export const legNames: Record<keyof Legs, string> = {
   wire: "Hand over",
   send: "Send",
   network: "Network",
-  jitterBuffer: "Jitter buffer",
+  jitterBuffer: "Buffer",
   decode: "Decode",
   present: "Display",
 };

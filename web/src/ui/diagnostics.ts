@@ -24,6 +24,12 @@ export interface Diagnostics {
   readonly grant: GrantBits;
   /** Click on Play (or load of the page) → first frame on the screen, ms; null before. */
   readonly firstFrameMs: number | null;
+  /**
+   * When the steps to the first picture were reached, ms after the same
+   * beginning: start, socket, welcome, offer, answer, video, audio, connected,
+   * painted.
+   */
+  readonly timeline: Record<string, number>;
   /** Frames painted over the present connection. */
   readonly framesPainted: number;
   /** Connections made so far by this view. */
@@ -80,6 +86,9 @@ export function diagnostics(parts: DiagnosticsParts): Diagnostics {
     },
     get firstFrameMs() {
       return player()?.firstFrameMs ?? null;
+    },
+    get timeline() {
+      return player()?.timeline ?? {};
     },
     get framesPainted() {
       return player()?.paint.frames ?? 0;

@@ -154,6 +154,7 @@ export class Play {
     this.#observer = new ResizeObserver(() => this.#resized());
     this.#observer.observe(this.#stage);
     this.#volumeChanged();
+    this.#toolbar.hide("fullscreen", !document.fullscreenEnabled);
     if (prefs.stats) this.#toggleStats();
     if (!("RTCPeerConnection" in window)) {
       this.#fail({ code: "webrtc-missing" });
@@ -246,8 +247,8 @@ export class Play {
       this.#drawPointer();
     });
     player.on("unstable", (unstable) => (unstable ? this.#say("The connection is shaky. Looking for another way…") : (this.#ribbon.hidden = true)));
+    player.on("losing", () => this.#keepStill());
     player.on("waiting", ({ ms, attempt }) => {
-      this.#keepStill();
       this.#say(attempt > 1 ? `Connection lost. Try ${attempt} in ${Math.max(1, Math.round(ms / 1000))} s…` : "Connection lost. Trying again…");
     });
     player.on("down", (cause) => this.#fail(cause));
@@ -302,7 +303,6 @@ export class Play {
 
   #fail(cause: Cause): void {
     this.#error = cause;
-    this.#keepStill();
     this.#ribbon.hidden = true;
     this.#unlock.hidden = true;
     this.#steps = null;

@@ -52,7 +52,8 @@ export class StatsPanel {
       this.#rows,
       ...row("Video", [stats.codec || "–", stats.width ? `${stats.width} × ${stats.height}` : ""].filter(Boolean).join(" · ")),
       ...row("Encoder", encoder),
-      ...row("Decoder", stats.decoder || "–"),
+      // Chromium keeps it to itself unless the page may use a camera.
+      ...(stats.decoder ? row("Decoder", stats.decoder) : []),
       ...row("Frames", `${stats.fpsPainted.toFixed(0)} painted`, `${stats.fpsReceived.toFixed(0)} received a second`),
       ...row("Bitrate", mbit(stats.kbps), stats.targetKbps ? `target ${mbit(stats.targetKbps)}` : ""),
       ...row("Round trip", ms(stats.rttMs), stats.path),

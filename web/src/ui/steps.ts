@@ -39,7 +39,7 @@ export class StepsPanel {
     this.element = h(
       "div",
       { class: `cover ${fresh ? "" : "late"}`, data: { testid: "steps" } },
-      h("div", { class: "cover-art" }, landscape(art, "wide")),
+      h("div", { class: "cover-art" }, landscape(art)),
       h("div", { class: "sheet" }, h("div", { class: "sheet-mark breathing" }, wolf()), this.#title, this.#list, this.#bar, h("button", { class: "button ghost small", type: "button", data: { testid: "steps-leave" }, on: { click: leave } }, "Back to the library")),
     );
     this.#draw();
