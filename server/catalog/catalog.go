@@ -85,6 +85,7 @@ type Catalog struct {
 	apps    []App             // sorted, guarded by mu; replaced, never changed
 	skipped []Skip            // guarded by mu; replaced, never changed
 	icons   map[iconKey]*Icon // guarded by mu; emptied at every scan
+	index   func() *iconIndex // guarded by mu; replaced at every scan
 }
 
 // New makes a Catalog. It reads nothing yet.
@@ -184,7 +185,7 @@ func (c *Catalog) scan(ctx context.Context) ([]App, []Skip) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apps, c.skipped, c.stamp = apps, skipped, stamp
-	c.icons = map[iconKey]*Icon{}
+	c.icons, c.index = map[iconKey]*Icon{}, c.iconIndexFor(apps)
 	return apps, skipped
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"fenrir/server/catalog/xpm"
 )
@@ -74,16 +75,17 @@ func (c *Catalog) Icon(ctx context.Context, id string, size int) (*Icon, error) 
 	}
 	key := iconKey{id, size}
 	c.mu.Lock()
-	icon, known := c.icons[key]
+	icons, index := c.icons, c.index
+	icon, known := icons[key]
 	c.mu.Unlock()
 	if !known {
 		var err error
-		if icon, err = c.loadIcon(app.Icon, size); err != nil {
+		if icon, err = loadIcon(index(), app.Icon, size); err != nil {
 			c.opt.Log.DebugContext(ctx, "icon left out", "app", id, "icon", app.Icon, "err", err)
 		}
 		c.mu.Lock()
-		if len(c.icons) < maxIcons {
-			c.icons[key] = icon // nil when there is none: that is remembered too
+		if len(icons) < maxIcons { // a rescan meanwhile has another map
+			icons[key] = icon // nil when there is none: that is remembered too
 		}
 		c.mu.Unlock()
 	}
@@ -93,7 +95,7 @@ func (c *Catalog) Icon(ctx context.Context, id string, size int) (*Icon, error) 
 	return icon, nil
 }
 
-func (c *Catalog) loadIcon(name string, size int) (*Icon, error) {
+func loadIcon(index *iconIndex, name string, size int) (*Icon, error) {
 	if name == "" {
 		return nil, ErrNoIcon
 	}
@@ -103,19 +105,9 @@ func (c *Catalog) loadIcon(name string, size int) (*Icon, error) {
 	if strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
 		return nil, fmt.Errorf("%w: a relative path", ErrNoIcon)
 	}
-	// Names with an extension are wrong and common.
-	for _, ext := range []string{".png", ".svg", ".xpm"} {
-		name = strings.TrimSuffix(name, ext)
-	}
-	var dirs []string
-	if home := getenv(c.opt.Environ, "HOME"); filepath.IsAbs(home) && len(c.opt.Config.Dirs) == 0 {
-		dirs = append(dirs, filepath.Join(home, ".icons"))
-	}
-	for _, d := range c.dataDirs {
-		dirs = append(dirs, filepath.Join(d, "icons"))
-	}
+	name = bareName(name)
 	var failed error
-	for _, path := range iconFiles(dirs, c.dataDirs, name, size) {
+	for _, path := range index.files(name, size) {
 		icon, err := readIcon(path)
 		if err == nil {
 			return icon, nil
@@ -125,36 +117,106 @@ func (c *Catalog) loadIcon(name string, size int) (*Icon, error) {
 	return nil, errors.Join(ErrNoIcon, failed)
 }
 
-// iconFiles lists candidate files for a name, best first: from the themes in
-// order, then those that belong to no theme.
-func iconFiles(iconDirs, dataDirs []string, name string, size int) []string {
-	var found []string
+// bareName takes the extension off: such names are wrong, and common.
+func bareName(name string) string {
+	for _, ext := range iconExts {
+		name = strings.TrimSuffix(name, ext)
+	}
+	return name
+}
+
+var iconExts = []string{".svg", ".png", ".xpm"}
+
+// iconIndex is where the icons of the catalogue's programs are. It is made by
+// reading each folder of the themes once: asking for every possible file of
+// every program would be thousands of questions each.
+type iconIndex struct {
+	themes []map[string][]iconFile // by theme, best first, then by name
+	loose  map[string][]string     // of no theme, by name
+}
+
+type iconFile struct {
+	dir  themeDir
+	path string
+}
+
+// indexIcons looks for the wanted names in the themes below iconDirs and in the
+// pixmaps below dataDirs.
+func indexIcons(iconDirs, dataDirs []string, wanted map[string]bool) *iconIndex {
+	x := &iconIndex{loose: map[string][]string{}}
 	// The server has no desktop and so no chosen theme: hicolor has what
 	// programs bring themselves, the others serve names like "applications-games".
-	for _, theme := range inherit(iconDirs, "hicolor", "Adwaita", "gnome") {
-		if f := theme.find(iconDirs, name, size); f != "" {
-			found = append(found, f)
+	for _, t := range inherit(iconDirs, "hicolor", "Adwaita", "gnome") {
+		found := map[string][]iconFile{}
+		for _, sub := range t.dirs {
+			for _, base := range iconDirs {
+				eachIcon(filepath.Join(base, t.name, sub.path), wanted, func(name, path string) {
+					found[name] = append(found[name], iconFile{sub, path})
+				})
+			}
 		}
+		x.themes = append(x.themes, found)
 	}
 	loose := slices.Clone(iconDirs)
 	for _, d := range dataDirs {
 		loose = append(loose, filepath.Join(d, "pixmaps"))
 	}
 	for _, d := range loose {
-		for _, ext := range iconExts {
-			if f := filepath.Join(d, name+ext); isFile(f) {
-				found = append(found, f)
+		eachIcon(d, wanted, func(name, path string) { x.loose[name] = append(x.loose[name], path) })
+	}
+	return x
+}
+
+// eachIcon calls found for the wanted icons of a folder, the extension that is
+// first in iconExts first.
+func eachIcon(dir string, wanted map[string]bool, found func(name, path string)) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // most themes lack most folders
+	}
+	for _, ext := range iconExts {
+		for _, e := range entries {
+			if name, ok := strings.CutSuffix(e.Name(), ext); ok && wanted[name] {
+				found(name, filepath.Join(dir, e.Name()))
 			}
 		}
 	}
-	return found
 }
 
-var iconExts = []string{".svg", ".png", ".xpm"}
+// files lists candidate files for a name, best first: of each theme the one
+// whose size is nearest, then those that belong to no theme.
+func (x *iconIndex) files(name string, size int) []string {
+	var list []string
+	for _, t := range x.themes {
+		best, dist := "", 1<<30
+		for _, f := range t[name] {
+			if d := f.dir.distance(size); d < dist {
+				best, dist = f.path, d
+			}
+		}
+		if best != "" {
+			list = append(list, best)
+		}
+	}
+	return append(list, x.loose[name]...)
+}
 
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
+// iconIndexFor makes the index of these programs' icons when it is first needed.
+func (c *Catalog) iconIndexFor(apps []App) func() *iconIndex {
+	return sync.OnceValue(func() *iconIndex {
+		wanted := map[string]bool{}
+		for _, a := range apps {
+			wanted[bareName(a.Icon)] = true
+		}
+		var dirs []string
+		if home := getenv(c.opt.Environ, "HOME"); filepath.IsAbs(home) && len(c.opt.Config.Dirs) == 0 {
+			dirs = append(dirs, filepath.Join(home, ".icons"))
+		}
+		for _, d := range c.dataDirs {
+			dirs = append(dirs, filepath.Join(d, "icons"))
+		}
+		return indexIcons(dirs, c.dataDirs, wanted)
+	})
 }
 
 // theme is an icon theme: https://specifications.freedesktop.org/icon-theme-spec/
@@ -269,25 +331,6 @@ func (d themeDir) distance(size int) int {
 		return 4 * (size - high)
 	}
 	return 0
-}
-
-// find is the file of a name whose size is nearest, or "".
-func (t theme) find(iconDirs []string, name string, size int) string {
-	best, dist := "", 1<<30
-	for _, sub := range t.dirs {
-		d := sub.distance(size)
-		if d >= dist {
-			continue
-		}
-		for _, base := range iconDirs {
-			for _, ext := range iconExts {
-				if f := filepath.Join(base, t.name, sub.path, name+ext); d < dist && isFile(f) {
-					best, dist = f, d
-				}
-			}
-		}
-	}
-	return best
 }
 
 // readIcon reads a file and makes sure that it is what it is served as.
