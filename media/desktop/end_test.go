@@ -89,17 +89,14 @@ func TestProgramHasTimeToSave(t *testing.T) {
 	spec := program(t, "")
 	saved := filepath.Join(filepath.Dir(spec.Home), "saved")
 	ready := filepath.Join(filepath.Dir(spec.Home), "ready")
-	// It needs a working display and half a second in order to save.
-	spec.Program.Command[2] = `trap 'sleep 0.5; setxkbmap -query > ` + saved + `; exit 0' TERM; echo 1 > ` + ready + `; while :; do sleep 0.05; done`
+	// It needs a working display and some time in order to save.
+	spec.Program.Command[2] = `trap 'sleep 0.2; setxkbmap -query > ` + saved + `; exit 0' TERM; echo 1 > ` + ready + `; while :; do sleep 0.05; done`
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
 	eventually(t, 10*time.Second, ready, func() bool { return exists(ready) })
-	took := r.stop()
+	r.stop()
 	if b, err := os.ReadFile(saved); err != nil || !strings.Contains(string(b), "layout") {
 		t.Errorf("nothing saved: %q %v", b, err)
-	}
-	if took < 500*time.Millisecond || took > 1500*time.Millisecond {
-		t.Errorf("took %v", took)
 	}
 }
 
@@ -111,7 +108,7 @@ func TestNothingEscapesTheStop(t *testing.T) {
 		"forked twice":        "(setsid SLEEPER &); sleep 1000",
 		"without environment": "(env -i setsid SLEEPER &); sleep 1000",
 		"launcher gone":       "(env -i setsid SLEEPER &)",
-		"stopped":             "SLEEPER & sleep 0.2; kill -STOP $!; exec sleep 1000",
+		"stopped":             "SLEEPER & while [ ! -s UP ]; do sleep 0.01; done; kill -STOP $!; exec sleep 1000",
 		"keeps forking":       "SLEEPER & trap '' TERM; while :; do (trap '' TERM; env -i setsid sh -c 'sleep 1000; : RUNTIME' &); sleep 0.01; done",
 		"forbidding folders":  "mkdir -p $TMPDIR/a/b $XDG_RUNTIME_DIR/c; touch $TMPDIR/a/b/c; chmod 000 $TMPDIR/a/b $TMPDIR/a; exec SLEEPER",
 	} {
@@ -119,7 +116,7 @@ func TestNothingEscapesTheStop(t *testing.T) {
 			t.Parallel()
 			spec := program(t, "")
 			file := filepath.Join(filepath.Dir(spec.Home), "up")
-			spec.Program.Command[2] = strings.NewReplacer("SLEEPER", sleeper(t, file), "RUNTIME", spec.Runtime).Replace(script)
+			spec.Program.Command[2] = strings.NewReplacer("SLEEPER", sleeper(t, file), "RUNTIME", spec.Runtime, "UP", file).Replace(script)
 			r := launch(t, spec)
 			r.until(media.DesktopProgram)
 			appears(t, file)
@@ -531,5 +528,26 @@ func TestTwentyCyclesLeaveNothing(t *testing.T) {
 	for what, times := range took {
 		slices.Sort(times)
 		t.Logf("%-13s median %v, most %v", what, times[len(times)/2].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
+	}
+}
+
+func TestMountsAreNotRemovedThrough(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	precious := filepath.Join(outside, "precious")
+	if err := os.WriteFile(precious, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(dir, "a b", "mount")
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(outside, at, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("may not mount here: %v", err)
+	}
+	if err := removeTree(t.Context(), dir); err != nil {
+		t.Error(err)
+	}
+	if !exists(precious) || exists(dir) {
+		t.Errorf("got outside %v, inside %v, want only the outside", exists(precious), exists(dir))
 	}
 }

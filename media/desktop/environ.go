@@ -106,24 +106,24 @@ func forProgram(environ []string, s start, display media.Display, authority stri
 // lookUp finds an executable as a shell does: in path, or from dir when the name
 // has a slash.
 func lookUp(name, path, dir string) (string, error) {
-	executable := func(file string) error {
+	executable := func(file string) (there bool, err error) {
 		info, err := os.Stat(file)
 		switch {
 		case err != nil:
-			return err
+			return false, err
 		case info.IsDir():
-			return syscall.EISDIR
+			return false, syscall.EISDIR
 		case info.Mode()&0o111 == 0:
-			return os.ErrPermission
+			return true, os.ErrPermission
 		}
-		return nil
+		return true, nil
 	}
 	if strings.Contains(name, "/") {
 		file := name
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		if err := executable(file); err != nil {
+		if _, err := executable(file); err != nil {
 			return "", fmt.Errorf("%s: %w", name, reason(err))
 		}
 		return file, nil
@@ -134,11 +134,11 @@ func lookUp(name, path, dir string) (string, error) {
 			continue
 		}
 		file := filepath.Join(folder, name)
-		err := executable(file)
+		there, err := executable(file)
 		if err == nil {
 			return file, nil
 		}
-		if errors.Is(err, os.ErrPermission) {
+		if there {
 			denied = err
 		}
 	}

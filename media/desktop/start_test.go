@@ -411,3 +411,24 @@ func TestFramebufferLayout(t *testing.T) {
 	check(3840, 2160)
 	check(800, 600)
 }
+
+// Xvfb that chooses its number by itself fails this now and then.
+func TestDesktopsThatStartTogether(t *testing.T) {
+	var all []*running
+	for range 5 {
+		all = append(all, launch(t, program(t, "exec sleep 1000")))
+	}
+	names := map[string]bool{}
+	for _, r := range all {
+		r.until(media.DesktopProgram)
+		names[r.display.Name] = true
+		conn, err := x11.Dial(t.Context(), r.display)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	if len(names) != len(all) {
+		t.Errorf("got displays %v of %d desktops", names, len(all))
+	}
+}
