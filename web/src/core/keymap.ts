@@ -6,8 +6,9 @@ const TABLE: Record<string, number> = {
   Tab: 0x09,
   NumpadClear: 0x0c,
   Enter: 0x0d,
-  // Enter of the keypad has the same code as Enter: Windows tells them apart by a flag that the protocol lacks.
-  NumpadEnter: 0x0d,
+  // Windows tells Enter of the keypad from Enter by a flag that the protocol
+  // lacks; 0x0e is free there, and the server takes it for this key.
+  NumpadEnter: 0x0e,
   Pause: 0x13,
   CapsLock: 0x14,
   Escape: 0x1b,
@@ -105,7 +106,6 @@ const ALIASES: Record<string, string> = {
   VolumeMute: "AudioVolumeMute",
   VolumeDown: "AudioVolumeDown",
   VolumeUp: "AudioVolumeUp",
-  MediaSelect: "MediaSelect",
 };
 
 /** Keys of soft keyboards: they have no position, only a meaning. */

@@ -73,7 +73,7 @@ export function toast(text: string, kind: "info" | "bad" = "info"): void {
 }
 
 /** Asks a question in a dialog; resolves to whether it was confirmed. */
-export function confirm(title: string, text: string, yes: string, danger = false): Promise<boolean> {
+export function confirm(title: string, text: string, yes: string, danger = false, testid = "confirm-yes"): Promise<boolean> {
   return new Promise((resolve) => {
     const dialog = h(
       "dialog",
@@ -84,7 +84,7 @@ export function confirm(title: string, text: string, yes: string, danger = false
         "form",
         { method: "dialog", class: "row end" },
         h("button", { class: "button ghost", value: "no" }, "Cancel"),
-        h("button", { class: `button ${danger ? "danger" : "primary"}`, value: "yes", autofocus: true, data: { testid: "confirm-yes" } }, yes),
+        h("button", { class: `button ${danger ? "danger" : "primary"}`, value: "yes", autofocus: true, data: { testid } }, yes),
       ),
     );
     dialog.addEventListener("close", () => {

@@ -260,7 +260,7 @@ export class Library {
   }
 
   async #end(session: SessionState, button: HTMLButtonElement): Promise<void> {
-    if (!(await confirm(`End ${session.app.title}?`, "The program is closed. What it has not saved is lost.", "End it", true))) return;
+    if (!(await confirm(`End ${session.app.title}?`, "The program is closed. What it has not saved is lost.", "End it", true, "confirm-end"))) return;
     button.disabled = true;
     try {
       await this.#parts.api.end(session.id);

@@ -60,8 +60,13 @@ class Main {
     this.#root = root;
     window.fenrir = diagnostics({ view: () => this.#view, peer: () => this.#peer, play: () => this.#play });
     window.addEventListener("hashchange", () => {
-      if (location.hash === this.#expected) this.#expected = "";
-      else this.#show();
+      if (location.hash === this.#expected) {
+        this.#expected = "";
+        return;
+      }
+      this.#show();
+      // Whoever went here by keyboard or screen reader goes on reading here.
+      document.getElementById("main")?.focus({ preventScroll: true });
     });
     // Out of the back-forward cache: the connection is gone.
     window.addEventListener("pageshow", (event) => {

@@ -76,7 +76,9 @@ export class Play {
   #wakeLock: WakeLockSentinel | null = null;
   #size = { width: 0, height: 0 };
   #stopped = false;
+  #shown = false;
   #hinted = false;
+  #settled = false;
 
   constructor(parts: PlayParts) {
     this.#parts = parts;
@@ -253,7 +255,10 @@ export class Play {
     });
     player.on("down", (cause) => this.#fail(cause));
     player.on("notice", (cause) => toast(cause.detail ? sentence(cause.detail) : explain(cause.code).title));
-    player.cursor.on("view", () => this.#drawPointer());
+    player.cursor.on("view", () => {
+      this.#drawPointer();
+      this.#hint();
+    });
     player.capture.on("locked", (locked) => {
       this.#toolbar.press("pointer-lock", locked);
       announce(locked ? "The pointer is locked. Escape frees it." : "The pointer is free.");
@@ -278,6 +283,7 @@ export class Play {
     this.#title.textContent = session.app.title;
     document.title = `${session.app.title} · Fenrir`;
     this.#steps?.session(session);
+    this.#settle(session);
     if (session.phase === "ended" && this.#player?.link.state !== "down") {
       this.#player?.link.give(session.cause ?? { code: "session-ended" });
     }
@@ -293,10 +299,27 @@ export class Play {
       announce("The picture is there.");
     }
     this.#drawPointer();
-    if (!this.#hinted) {
-      this.#hinted = true;
+    if (!this.#shown) {
+      this.#shown = true;
       this.#toolbar.open();
     }
+  }
+
+  /** What this tab wants of a session that somebody else, or another device, began. */
+  #settle(session: SessionState): void {
+    if (this.#settled || session.phase !== "running" || !this.#player?.grant.keyboard) return;
+    this.#settled = true;
+    if ((session.peers?.length ?? 0) > 1) return; // Others play here, too.
+    if (prefs.size === "window") this.#matchWindow();
+    if (session.layout !== layout()) void this.#change({ layout: layout() });
+  }
+
+  /** A program that hides the pointer most often wants it locked. */
+  #hint(): void {
+    const player = this.#player;
+    if (this.#hinted || !this.#shown || !player?.cursor.hidden || player.capture.locked || player.capture.touching || !player.grant.pointer) return;
+    this.#hinted = true;
+    toast("This program hides the pointer. For looking around with the mouse, lock it: Ctrl+Alt+Shift+Z.");
   }
 
   // --- what went wrong ---
@@ -603,7 +626,7 @@ export class Play {
 
   async #end(): Promise<void> {
     const title = this.#session?.app.title ?? "the program";
-    if (!(await confirm(`End ${title}?`, "The program is closed. What it has not saved is lost. To keep it running, leave instead.", "End it", true))) {
+    if (!(await confirm(`End ${title}?`, "The program is closed. What it has not saved is lost. To keep it running, leave instead.", "End it", true, "confirm-end"))) {
       this.#stage.focus({ preventScroll: true });
       return;
     }
