@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,12 +17,24 @@ import (
 	"github.com/coder/websocket"
 	"github.com/pion/ice/v4"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 	"go.uber.org/goleak"
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/ports"
+	"fenrir/signaling/browser/rtpstream"
 )
+
+// chromiumOffer is what Chromium offers for two receivers and a channel.
+var chromiumOffer = func() string {
+	b, err := os.ReadFile("offer/testdata/chromium-offer.sdp")
+	if err != nil {
+		panic(err)
+	}
+	return strings.ReplaceAll(string(b), "\n", "\r\n")
+}()
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -362,7 +375,7 @@ func (c *client) init() {
 
 func (c *client) makePC(cfg clientConfig) {
 	var e webrtc.SettingEngine
-	e.LoggerFactory = pionLog{slog.New(slog.DiscardHandler)}
+	e.LoggerFactory = ports.Logger{To: slog.New(slog.DiscardHandler)}
 	e.SetIncludeLoopbackCandidate(true)
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
@@ -375,7 +388,7 @@ func (c *client) makePC(cfg clientConfig) {
 	}
 	m := &webrtc.MediaEngine{}
 	must(c.t, m.RegisterDefaultCodecs())
-	for _, uri := range []string{uriTransportCC, uriAbsCaptureTime, uriPlayoutDelay} {
+	for _, uri := range []string{sdp.TransportCCURI, rtpstream.URIAbsCaptureTime, rtpstream.URIPlayoutDelay} {
 		must(c.t, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo))
 		must(c.t, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio))
 	}
@@ -389,9 +402,9 @@ func (c *client) makePC(cfg clientConfig) {
 	}
 	if !cfg.bare {
 		no, zero := false, uint16(0)
-		c.input = c.channel(labelInput, nil, c.onInput)
-		c.motion = c.channel(labelMotion, &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
-		c.events = c.channel(labelEvents, nil, c.onEvent)
+		c.input = c.channel("input", nil, c.onInput)
+		c.motion = c.channel("motion", &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
+		c.events = c.channel("events", nil, c.onEvent)
 	}
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) { c.state <- s })
 	pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {

@@ -18,7 +18,12 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/peer"
+	"fenrir/signaling/browser/rtpstream"
 )
+
+// tooManyBroken is above what the protocol tolerates, 100 packets.
+const tooManyBroken = 101
 
 func isLoopback(ip net.IP) bool { return ip.IsLoopback() }
 
@@ -109,7 +114,7 @@ func TestTheAnswerListsTheAgreedCodecOnly(t *testing.T) {
 					t.Errorf("%s is offered too", line)
 				}
 			}
-			for _, want := range []string{"rtx/90000", "nack pli", "ccm fir", "transport-cc", "a=sendonly", uriPlayoutDelay, uriAbsCaptureTime, "a=msid:fenrir"} {
+			for _, want := range []string{"rtx/90000", "nack pli", "ccm fir", "transport-cc", "a=sendonly", rtpstream.URIPlayoutDelay, rtpstream.URIAbsCaptureTime, "a=msid:fenrir"} {
 				if !strings.Contains(video, want) {
 					t.Errorf("no %s in\n%s", want, video)
 				}
@@ -148,9 +153,9 @@ func TestPacketsCarryCaptureTimesAndPlayoutDelay(t *testing.T) {
 	var delay, capture uint8
 	for _, e := range r.GetParameters().HeaderExtensions {
 		switch e.URI {
-		case uriPlayoutDelay:
+		case rtpstream.URIPlayoutDelay:
 			delay = uint8(e.ID)
-		case uriAbsCaptureTime:
+		case rtpstream.URIAbsCaptureTime:
 			capture = uint8(e.ID)
 		}
 	}
@@ -479,7 +484,7 @@ func TestMissedHeartbeatsReleaseWhatIsHeld(t *testing.T) {
 	if in := get(t, att.inputs, "release"); in.Kind != media.ReleaseAll {
 		t.Fatalf("input %+v", in)
 	}
-	if took := time.Since(begin); took < missedHeartbeats*heartbeat || took > missedHeartbeats*heartbeat+time.Second {
+	if took := time.Since(begin); took < peer.MissedHeartbeats*peer.Heartbeat || took > peer.MissedHeartbeats*peer.Heartbeat+time.Second {
 		t.Errorf("released after %v", took)
 	}
 	// It is not repeated, and the client's own release works too.
@@ -507,7 +512,7 @@ func TestGarbageOnChannelsIsCountedAndThenEndsThePeer(t *testing.T) {
 	att := b.session.get("tab-00000001")
 	unknown, err := signaling.AppendControl(nil, 0x7777, []byte{1})
 	must(t, err)
-	for range 3 * maxBadInputs { // unknown packets are part of the protocol
+	for range 3 * tooManyBroken { // unknown packets are part of the protocol
 		must(t, c.input.Send(unknown))
 	}
 	must(t, c.input.Send([]byte{6, 2, 200, 0, 1})) // longer than it is
@@ -515,7 +520,7 @@ func TestGarbageOnChannelsIsCountedAndThenEndsThePeer(t *testing.T) {
 	if in := get(t, att.inputs, "input after garbage"); in.Kind != media.KeyDown {
 		t.Fatalf("input %+v", in)
 	}
-	for range 4 * maxBadInputs {
+	for range 4 * tooManyBroken {
 		if err := c.motion.Send([]byte{1, 2, 3}); err != nil {
 			break
 		}

@@ -17,10 +17,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pion/ice/v4"
-
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/peer"
+	"fenrir/signaling/browser/ports"
 )
 
 // Attach finds a session and attaches a client to it. It answers at once,
@@ -42,9 +42,7 @@ type Network struct {
 type ICEServer = signaling.ICEServer
 
 // Bitrate bounds what the congestion control asks of encoders, kbit/s.
-type Bitrate struct {
-	Min, Start, Max int // zero values: 300, 8000, 100000
-}
+type Bitrate = peer.Bitrate
 
 // Server serves any number of peers. Fill the exported fields, call Listen,
 // then Run; the handlers may be called from Listen on. The exported fields are
@@ -56,19 +54,14 @@ type Server struct {
 	Bitrate  Bitrate
 	MaxPeers int // 0: 256
 
-	udp      ice.UDPMux // nil without Network.UDP
-	tcp      ice.TCPMux // nil without Network.TCP
-	udpAddr  net.Addr
-	tcpAddr  net.Addr
-	networks []networkType
-
+	ports    *ports.Ports
 	stopping chan struct{} // closed when Run ends
 
 	mu      sync.Mutex // guards what follows
 	stopped bool
-	peers   map[*Peer]struct{}
-	whep    map[string]*Peer // by resource id
-	gone    Totals           // of peers that ended
+	peers   map[*peer.Peer]struct{}
+	players map[string]*player // by resource id
+	gone    Totals             // of peers that ended
 
 	wg sync.WaitGroup // one for each Peer.Serve, and for each connection that still closes
 }
@@ -76,26 +69,16 @@ type Server struct {
 // ErrStopped is returned by handlers of a Server that is stopping or has stopped.
 var ErrStopped = errors.New("browser server has stopped")
 
-// Timing that the protocol promises.
+// Times that the protocol promises.
 const (
-	helloTimeout     = 5 * time.Second
-	pingInterval     = 20 * time.Second
-	pingTimeout      = 10 * time.Second
-	writeTimeout     = 5 * time.Second
-	closeTimeout     = 500 * time.Millisecond // of the websocket's goodbye
-	offerTimeout     = 15 * time.Second       // from welcome to the first offer
-	connectTimeout   = 15 * time.Second       // from an offer to media flowing
-	iceDisconnected  = 3 * time.Second        // silence until the path counts as broken
-	iceFailed        = 10 * time.Second       // more silence until it counts as failed
-	iceKeepAlive     = time.Second
-	restartTimeout   = 25 * time.Second // broken path until the peer is given up
-	orphanGrace      = 10 * time.Second // media without a websocket
-	heartbeat        = 500 * time.Millisecond
-	missedHeartbeats = 4
-	peerCloseTimeout = 300 * time.Millisecond
-	slowClose        = 2 * time.Second // of a peer connection: worth a warning
-	drainTimeout     = 3 * time.Second // of Run, for its peers
-	defaultMaxPeers  = 256
+	helloTimeout    = 5 * time.Second
+	attachTimeout   = time.Second // of Attach, which does not wait for anything slow
+	pingInterval    = 20 * time.Second
+	pingTimeout     = 10 * time.Second
+	writeTimeout    = 5 * time.Second
+	closeTimeout    = 500 * time.Millisecond // of the websocket's goodbye
+	drainTimeout    = 3 * time.Second        // of Run, for its peers
+	defaultMaxPeers = 256
 )
 
 // Listen opens the ports. What it opened is closed when Run returns, or by
@@ -107,29 +90,15 @@ func (s *Server) Listen() (err error) {
 	if s.MaxPeers == 0 {
 		s.MaxPeers = defaultMaxPeers
 	}
-	s.Bitrate = s.Bitrate.withDefaults()
+	s.Bitrate = s.Bitrate.WithDefaults()
 	s.stopping = make(chan struct{})
-	s.peers = make(map[*Peer]struct{})
-	s.whep = make(map[string]*Peer)
-	defer func() {
-		if err != nil {
-			s.closeSockets()
-		}
-	}()
-	if s.Network.UDP == "" && s.Network.TCP == "" {
-		return errors.New("neither a UDP nor a TCP address to listen on")
-	}
-	if s.Network.UDP != "" {
-		if err := s.listenUDP(); err != nil {
-			return fmt.Errorf("listen for media on udp %s: %w", s.Network.UDP, err)
-		}
-	}
-	if s.Network.TCP != "" {
-		if err := s.listenTCP(); err != nil {
-			return fmt.Errorf("listen for media on tcp %s: %w", s.Network.TCP, err)
-		}
-	}
-	return nil
+	s.peers = make(map[*peer.Peer]struct{})
+	s.players = make(map[string]*player)
+	n := s.Network
+	s.ports, err = ports.Listen(ports.Config{
+		UDP: n.UDP, TCP: n.TCP, NAT1To1: n.NAT1To1, Loopback: n.Loopback, Interfaces: n.Interfaces,
+	}, s.Log)
+	return err
 }
 
 // Run serves until ctx ends, then says goodbye to all peers with the cause of
@@ -150,15 +119,15 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-time.After(drainTimeout):
 		err = fmt.Errorf("%d peers did not end within %v", s.Peers(), drainTimeout)
 	}
-	s.closeSockets()
+	s.ports.Close()
 	return err
 }
 
 // UDPAddr is the address of the UDP port, nil without one.
-func (s *Server) UDPAddr() net.Addr { return s.udpAddr }
+func (s *Server) UDPAddr() net.Addr { return s.ports.UDPAddr() }
 
 // TCPAddr is the address of the TCP port, nil without one.
-func (s *Server) TCPAddr() net.Addr { return s.tcpAddr }
+func (s *Server) TCPAddr() net.Addr { return s.ports.TCPAddr() }
 
 // Peers is how many peers are connected or connecting.
 func (s *Server) Peers() int {
@@ -167,8 +136,31 @@ func (s *Server) Peers() int {
 	return len(s.peers)
 }
 
-// enter counts p in; the caller calls leave when p has ended.
-func (s *Server) enter(p *Peer) error {
+// attach asks for a place in the session and counts the peer in. Who gets a
+// peer calls leave when it has ended.
+func (s *Server) attach(ctx context.Context, sessionID string, spec media.PeerSpec, sig peer.Signal) (*peer.Peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	att, err := s.Attach(ctx, sessionID, spec)
+	if err != nil {
+		return nil, err
+	}
+	p := &peer.Peer{
+		Session: sessionID, Spec: spec, Attachment: att, Signal: sig,
+		Ports: s.ports, Bitrate: s.Bitrate, Stopping: s.stopping, Closing: &s.wg, Log: s.Log,
+	}
+	if err = p.Prepare(); err == nil {
+		err = s.enter(p)
+	}
+	if err != nil {
+		att.Detach(peer.CauseOf(err))
+		return nil, err
+	}
+	return p, nil
+}
+
+// enter counts p in.
+func (s *Server) enter(p *peer.Peer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -182,27 +174,18 @@ func (s *Server) enter(p *Peer) error {
 	return nil
 }
 
-func (s *Server) leave(p *Peer) {
+// leave counts a peer out that has ended.
+func (s *Server) leave(p *peer.Peer) {
 	s.mu.Lock()
 	delete(s.peers, p)
-	if p.resource != "" {
-		delete(s.whep, p.resource)
-	}
-	s.gone.add(p.stats().Totals)
+	s.gone.Add(p.Stats().Totals)
 	s.mu.Unlock()
 	s.wg.Done()
 }
 
-func (b Bitrate) withDefaults() Bitrate {
-	if b.Min == 0 {
-		b.Min = 300
+func (s *Server) iceServers(peer string) []signaling.ICEServer {
+	if s.Network.ICEServers == nil {
+		return []signaling.ICEServer{}
 	}
-	if b.Max == 0 {
-		b.Max = 100_000
-	}
-	if b.Start == 0 {
-		b.Start = 8000
-	}
-	b.Start = min(max(b.Start, b.Min), b.Max)
-	return b
+	return s.Network.ICEServers(peer)
 }

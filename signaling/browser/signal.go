@@ -16,12 +16,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
-)
-
-// Transports of media.PeerSpec.
-const (
-	transportWebRTC = "webrtc"
-	transportWHEP   = "whep"
+	"fenrir/signaling/browser/peer"
 )
 
 // Rates of websocket messages, above anything that a client needs. What comes
@@ -72,7 +67,7 @@ func (s *Server) converse(ctx context.Context, t *talk, sessionID string, person
 	}
 	// The client's cap is kept here, where it can change: Estimate stays below it.
 	spec := media.PeerSpec{
-		ID: hello.Peer, Person: person, Transport: transportWebRTC,
+		ID: hello.Peer, Person: person, Transport: peer.WebRTC,
 		Codecs: hello.Codecs, ViewOnly: hello.ViewOnly,
 	}
 	p, err := s.attach(ctx, sessionID, spec, t)
@@ -80,19 +75,20 @@ func (s *Server) converse(ctx context.Context, t *talk, sessionID string, person
 		return err
 	}
 	defer s.leave(p)
-	p.maxKbps.Store(int32(hello.MaxKbps))
-	p.log.Debug("hello", "client", hello.Client, "version", version)
+	att := p.Attachment
+	t.log.Debug("hello", "peer", att.ID(), "client", hello.Client, "version", version)
 
-	state, err := p.firstState(ctx)
+	first, cancelFirst := context.WithTimeout(ctx, attachTimeout)
+	state, err := p.FirstState(first)
+	cancelFirst()
 	if err != nil {
-		p.abandon(err)
+		p.Abandon(err)
 		return err
 	}
-	welcome := signaling.Welcome{
-		Version: version, Peer: p.att.ID(), Codec: p.att.Codec(), HeartbeatMs: int(heartbeat.Milliseconds()),
-		Grant: p.att.Grant(), ICEServers: s.iceServers(p.att.ID()), Session: state,
-	}
-	t.send(welcome)
+	t.send(signaling.Welcome{
+		Version: version, Peer: att.ID(), Codec: att.Codec(), HeartbeatMs: int(peer.Heartbeat.Milliseconds()),
+		Grant: att.Grant(), ICEServers: s.iceServers(att.ID()), Session: state,
+	})
 
 	ctx, cancel := context.WithCancel(ctx)
 	written, read, pinged := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -106,7 +102,7 @@ func (s *Server) converse(ctx context.Context, t *talk, sessionID string, person
 	}()
 	go func() {
 		defer close(read)
-		t.read(ctx, p)
+		t.read(ctx, p, hello.MaxKbps)
 	}()
 	err = p.Serve(ctx)
 	// The farewell is in the queue; the writer sends it and ends.
@@ -121,63 +117,6 @@ func (s *Server) converse(ctx context.Context, t *talk, sessionID string, person
 		<-pinged
 	}
 	return err
-}
-
-// attach asks for a place in the session and counts the peer in. Who gets a
-// peer calls leave when it has ended.
-func (s *Server) attach(ctx context.Context, sessionID string, spec media.PeerSpec, sig signal) (*Peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
-	att, err := s.Attach(ctx, sessionID, spec)
-	if err != nil {
-		return nil, err
-	}
-	p := s.newPeer(sessionID, spec, att, sig)
-	if err := s.enter(p); err != nil {
-		p.abandon(err)
-		return nil, err
-	}
-	return p, nil
-}
-
-// attachTimeout bounds Attach, which does not wait for anything slow.
-const attachTimeout = time.Second
-
-// abandon gives the place in the session back without having served.
-func (p *Peer) abandon(err error) {
-	var cause *media.Cause
-	if !errors.As(err, &cause) {
-		cause = &media.Cause{Code: signaling.CauseInternal}
-	}
-	p.att.Detach(cause)
-	close(p.done)
-}
-
-// firstState waits for the present state, which every attachment tells first.
-// Other news on the way there is kept.
-func (p *Peer) firstState(ctx context.Context) (media.SessionState, error) {
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
-	for {
-		n, err := p.att.NextNote(ctx)
-		if err != nil {
-			if c := context.Cause(p.att.Context()); c != nil {
-				return media.SessionState{}, c
-			}
-			return media.SessionState{}, fmt.Errorf("wait for the session's state: %w", err)
-		}
-		p.note(n)
-		if n.State != nil {
-			return *n.State, nil
-		}
-	}
-}
-
-func (s *Server) iceServers(peer string) []signaling.ICEServer {
-	if s.Network.ICEServers == nil {
-		return []signaling.ICEServer{}
-	}
-	return s.Network.ICEServers(peer)
 }
 
 // talk is one websocket conversation: one reader, one writer with a bounded
@@ -233,63 +172,51 @@ func (t *talk) next(ctx context.Context) (signaling.Message, error) {
 var errGone = errors.New("websocket is gone")
 
 // read hands messages to p until the websocket ends.
-func (t *talk) read(ctx context.Context, p *Peer) {
+func (t *talk) read(ctx context.Context, p *peer.Peer, maxKbps int) {
 	limit := rate.NewLimiter(messageRate, messageBurst)
-	for {
-		if err := limit.Wait(ctx); err != nil {
+	var err error
+	if maxKbps > 0 {
+		err = p.Cap(ctx, maxKbps)
+	}
+	for offer := uint32(0); err == nil; {
+		if err = limit.Wait(ctx); err != nil {
 			return
 		}
-		m, err := t.next(ctx)
-		if err == nil {
-			err = p.call(ctx, func() error { return p.handle(m) })
-		}
-		var cause *media.Cause
-		switch {
-		case err == nil:
-		case errors.As(err, &cause):
-			p.leave(cause)
-			return
-		case errors.Is(err, errGone):
-			// ctx ends with the peer; then nobody waits for this call.
-			_ = p.call(ctx, p.orphan)
-			return
-		default:
-			p.leave(err)
-			return
+		var m signaling.Message
+		if m, err = t.next(ctx); err == nil {
+			err = t.handle(ctx, p, m, &offer)
 		}
 	}
+	if errors.Is(err, errGone) {
+		// When the peer has ended nobody needs to know.
+		_ = p.Orphan(ctx)
+		return
+	}
+	p.Leave(err)
 }
 
-// handle does what a message asks for. On Serve's goroutine.
-func (p *Peer) handle(m signaling.Message) error {
+// handle does what a message asks for. offer is the number of the last offer.
+func (t *talk) handle(ctx context.Context, p *peer.Peer, m signaling.Message, offer *uint32) error {
 	switch m := m.(type) {
 	case signaling.Offer:
-		if m.ID <= p.lastOffer {
-			return media.NewCause(media.CauseProtocol, "offer %d after offer %d", m.ID, p.lastOffer)
+		if m.ID <= *offer {
+			return media.NewCause(media.CauseProtocol, "offer %d after offer %d", m.ID, *offer)
 		}
-		p.lastOffer = m.ID
-		answer, err := p.negotiate(m.SDP)
-		if err != nil {
-			return err
-		}
-		p.signal.(*talk).send(signaling.Answer{ID: m.ID, SDP: answer})
+		*offer = m.ID
+		return p.Negotiate(ctx, m.SDP, func(answer string) { t.send(signaling.Answer{ID: m.ID, SDP: answer}) })
 	case signaling.Candidate:
-		return p.trickle(webrtc.ICECandidateInit{
+		return p.Trickle(ctx, webrtc.ICECandidateInit{
 			Candidate: m.Candidate, SDPMid: m.SDPMid, SDPMLineIndex: m.SDPMLineIndex, UsernameFragment: m.UsernameFragment,
 		})
 	case signaling.Settings:
-		p.maxKbps.Store(int32(m.MaxKbps))
-		p.tellRate(true)
+		return p.Cap(ctx, m.MaxKbps)
 	case signaling.Painted:
-		if was := p.counts.painted.Load(); m.Frames > was {
-			p.counts.painted.Store(m.Frames)
-		}
+		p.Painted(m.Frames)
+		return nil
 	case signaling.Bye:
 		return media.NewCause(media.CauseLeft, "the client left")
-	default:
-		return media.NewCause(media.CauseProtocol, "%s is not expected here", m.Type())
 	}
-	return nil
+	return media.NewCause(media.CauseProtocol, "%s is not expected here", m.Type())
 }
 
 // send queues m. A client that lets the queue run full is cut off.
@@ -306,7 +233,8 @@ func (t *talk) send(m signaling.Message) {
 	}
 }
 
-func (t *talk) candidate(c *webrtc.ICECandidate) {
+// Candidate implements peer.Signal.
+func (t *talk) Candidate(c *webrtc.ICECandidate) {
 	if c == nil {
 		t.send(signaling.Candidate{})
 		return
@@ -315,7 +243,8 @@ func (t *talk) candidate(c *webrtc.ICECandidate) {
 	t.send(signaling.Candidate{Candidate: i.Candidate, SDPMid: i.SDPMid, SDPMLineIndex: i.SDPMLineIndex, UsernameFragment: i.UsernameFragment})
 }
 
-func (t *talk) state(s media.SessionState) {
+// State implements peer.Signal: the newest wins.
+func (t *talk) State(s media.SessionState) {
 	for {
 		select {
 		case t.newest <- s:
@@ -329,7 +258,8 @@ func (t *talk) state(s media.SessionState) {
 	}
 }
 
-func (t *talk) bye(err error) { t.send(signaling.ByeFor(err)) }
+// Bye implements peer.Signal.
+func (t *talk) Bye(err error) { t.send(signaling.ByeFor(err)) }
 
 // ping asks for a sign of life every pingInterval and cuts the connection when
 // none comes.

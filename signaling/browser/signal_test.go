@@ -17,6 +17,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/peer"
 )
 
 func closeCode(err error) int {
@@ -68,7 +69,7 @@ func TestProtocolErrorsEndTheConversation(t *testing.T) {
 		"two hellos":              {[]string{hello, hello}, media.CauseProtocol},
 		"an offer of nothing":     {[]string{hello, `{"type":"offer","id":1,"sdp":"v=0"}`}, media.CauseNegotiation},
 		"offer numbers go back":   {[]string{hello, `{"type":"offer","id":0,"sdp":"v=0"}`}, media.CauseProtocol},
-		"65 candidates too early": {append([]string{hello}, strings.Split(strings.TrimSpace(strings.Repeat(`{"type":"candidate","candidate":"candidate:1"}`+"\n", maxEarly+1)), "\n")...), media.CauseProtocol},
+		"65 candidates too early": {append([]string{hello}, strings.Split(strings.TrimSpace(strings.Repeat(`{"type":"candidate","candidate":"candidate:1"}`+"\n", peer.MaxEarly+1)), "\n")...), media.CauseProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ws := b.dial("/api/sessions/s1/signal")
@@ -173,7 +174,7 @@ func TestALostWebsocketKeepsTheMediaForAWhile(t *testing.T) {
 	if cause := get(t, att.detached, "detach"); cause.Code != media.CauseLost {
 		t.Errorf("detached with %v", cause)
 	}
-	if took := time.Since(begin); took < orphanGrace-time.Second || took > orphanGrace+2*time.Second {
+	if took := time.Since(begin); took < peer.OrphanGrace-time.Second || took > peer.OrphanGrace+2*time.Second {
 		t.Errorf("after %v", took)
 	}
 }
@@ -350,38 +351,5 @@ func TestAServerThatStopsSaysSoAndClosesInTime(t *testing.T) {
 	write(t, ws, `{"type":"hello","version":1,"codecs":["h264"]}`)
 	if bye, err := readBye(ws); err != nil || bye.Code != media.CauseShutdown {
 		t.Errorf("after the end: %+v, %v", bye, err)
-	}
-}
-
-func TestListenTellsWhatIsWrong(t *testing.T) {
-	for name, n := range map[string]Network{
-		"nothing":      {},
-		"no port":      {UDP: "127.0.0.1"},
-		"no such port": {UDP: "127.0.0.1:99999"},
-		"no such host": {UDP: "host.invalid:1"},
-		"bad tcp":      {UDP: "127.0.0.1:0", TCP: "127.0.0.1:x"},
-		"not our host": {UDP: "192.0.2.1:0"},
-	} {
-		s := &Server{Network: n}
-		if err := s.Listen(); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
-func TestAllInterfacesShareThePort(t *testing.T) {
-	s := &Server{Network: Network{UDP: ":0", Loopback: true}}
-	must(t, s.Listen())
-	defer s.closeSockets()
-	port := s.UDPAddr().(*net.UDPAddr).Port
-	n := 0
-	for _, a := range s.udp.GetListenAddresses() {
-		if p := a.(*net.UDPAddr).Port; p != port {
-			t.Errorf("%v is not on port %d", a, port)
-		}
-		n++
-	}
-	if n == 0 {
-		t.Error("no addresses")
 	}
 }

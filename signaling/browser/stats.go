@@ -1,67 +1,12 @@
 package browser
 
-import (
-	"sync/atomic"
-	"time"
+import "fenrir/signaling/browser/peer"
 
-	"fenrir/media"
+// What metrics read of peers.
+type (
+	Totals    = peer.Totals
+	PeerStats = peer.Stats
 )
-
-// Totals count what peers did. They only grow.
-type Totals struct {
-	Packets    uint64 // RTP packets sent, without retransmissions
-	Bytes      uint64 // RTP payload bytes of those
-	Frames     uint64 // video frames sent
-	Resent     uint64 // packets sent again on request
-	NACKs      uint64 // packets that peers asked for again
-	PLIs       uint64 // picture-loss and full-intra requests
-	Inputs     uint64 // input events decoded
-	BadInputs  uint64 // input packets that could not be
-	MotionLost uint64 // pointer packets that no message brought
-	Drops      uint64 // cursor pictures and positions dropped because the peer was slow
-	Painted    uint64 // frames that clients say they painted
-}
-
-func (t *Totals) add(o Totals) {
-	t.Packets += o.Packets
-	t.Bytes += o.Bytes
-	t.Frames += o.Frames
-	t.Resent += o.Resent
-	t.NACKs += o.NACKs
-	t.PLIs += o.PLIs
-	t.Inputs += o.Inputs
-	t.BadInputs += o.BadInputs
-	t.MotionLost += o.MotionLost
-	t.Drops += o.Drops
-	t.Painted += o.Painted
-}
-
-// counts is Totals while they grow.
-type counts struct {
-	packets, bytes, frames, nacks, plis, inputs, badInputs, motionLost, drops, painted atomic.Uint64
-}
-
-func (c *counts) totals() Totals {
-	return Totals{
-		Packets: c.packets.Load(), Bytes: c.bytes.Load(), Frames: c.frames.Load(),
-		NACKs: c.nacks.Load(), PLIs: c.plis.Load(), Inputs: c.inputs.Load(), BadInputs: c.badInputs.Load(),
-		MotionLost: c.motionLost.Load(), Drops: c.drops.Load(), Painted: c.painted.Load(),
-	}
-}
-
-// PeerStats is one connected peer.
-type PeerStats struct {
-	Session   string
-	Peer      string
-	Person    media.PersonRef
-	Transport string // "webrtc" or "whep"
-	Codec     media.Codec
-	State     string // of the connection: "new", "connecting", "connected", "disconnected", "failed"
-	Kbps      int    // estimate of what the path carries, 0 while unknown
-	RTT       time.Duration
-	Loss      float64 // 0…1, of the last second as the peer reported it
-	Totals    Totals
-}
 
 // Stats is a snapshot for metrics.
 type Stats struct {
@@ -75,8 +20,8 @@ func (s *Server) Stats() Stats {
 	defer s.mu.Unlock()
 	out := Stats{Totals: s.gone, Peers: make([]PeerStats, 0, len(s.peers))}
 	for p := range s.peers {
-		ps := p.stats()
-		out.Totals.add(ps.Totals)
+		ps := p.Stats()
+		out.Totals.Add(ps.Totals)
 		out.Peers = append(out.Peers, ps)
 	}
 	return out

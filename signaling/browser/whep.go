@@ -17,6 +17,8 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/offer"
+	"fenrir/signaling/browser/peer"
 )
 
 const (
@@ -47,19 +49,19 @@ func (s *Server) ServeWHEP(w http.ResponseWriter, r *http.Request, sessionID, re
 		problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "")
 	default:
 		s.mu.Lock()
-		p := s.whep[resource]
+		p := s.players[resource]
 		s.mu.Unlock()
-		if p == nil || p.session != sessionID || p.spec.Person.ID != person.ID {
+		if p == nil || p.Session != sessionID || p.Spec.Person.ID != person.ID {
 			problem(w, http.StatusNotFound, "whep-resource-not-found", "there is no such player, or it is over")
 			return
 		}
 		switch r.Method {
 		case http.MethodPatch:
-			p.whepPatch(w, r)
+			s.whepPatch(w, r, p)
 		case http.MethodDelete:
-			p.leave(media.NewCause(media.CauseLeft, "the player left"))
+			p.Leave(media.NewCause(media.CauseLeft, "the player left"))
 			select {
-			case <-p.done:
+			case <-p.Done():
 			case <-time.After(deleteTimeout):
 			}
 			w.WriteHeader(http.StatusOK)
@@ -71,62 +73,67 @@ func (s *Server) ServeWHEP(w http.ResponseWriter, r *http.Request, sessionID, re
 }
 
 func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, sessionID string, person media.PersonRef) {
-	sdp, ok := readBody(w, r, typeSDP, maxSDP)
+	sdp, ok := readBody(w, r, typeSDP, offer.MaxSize)
 	if !ok {
 		return
 	}
-	offer, err := parseOffer(sdp)
+	o, err := offer.Parse(sdp)
 	if err != nil {
 		problem(w, http.StatusBadRequest, media.CauseNegotiation, fmt.Sprintf("the offer cannot be used: %v", err))
 		return
 	}
-	ear := &whepEar{gathered: make(chan struct{})}
-	spec := media.PeerSpec{Person: person, Transport: transportWHEP, Codecs: offer.codecs, ViewOnly: true}
-	p, err := s.attach(r.Context(), sessionID, spec, ear)
+	ear := &playerEar{gathered: make(chan struct{})}
+	spec := media.PeerSpec{Person: person, Transport: peer.WHEP, Codecs: o.Codecs, ViewOnly: true}
+	served, err := s.attach(r.Context(), sessionID, spec, ear)
 	if err != nil {
 		s.causeProblem(w, err)
 		return
 	}
-	p.resource = rand.Text()
-	p.etag = `"` + rand.Text() + `"`
+	p := &player{Peer: served, etag: `"` + rand.Text() + `"`, ufrag: o.Ufrag}
+	resource := rand.Text()
 	s.mu.Lock()
-	s.whep[p.resource] = p
+	s.players[resource] = p
 	s.mu.Unlock()
 	go func() { // Run waits for it, through leave
-		defer s.leave(p)
 		// Serve has logged what it returns.
-		_ = p.Serve(context.WithoutCancel(r.Context()))
+		_ = served.Serve(context.WithoutCancel(r.Context()))
+		s.mu.Lock()
+		delete(s.players, resource)
+		s.mu.Unlock()
+		s.leave(served)
 	}()
 
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	answer, err := p.whepAnswer(ctx, sdp, offer.ufrag, ear)
+	answer, err := p.answer(ctx, sdp, ear)
 	if err != nil {
-		p.leave(asCause(err))
+		p.Leave(peer.CauseOf(err))
 		s.causeProblem(w, err)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeSDP)
-	h.Set("Location", strings.TrimSuffix(r.URL.EscapedPath(), "/")+"/"+p.resource)
+	h.Set("Location", strings.TrimSuffix(r.URL.EscapedPath(), "/")+"/"+resource)
 	h.Set("ETag", p.etag)
 	h.Set("Accept-Patch", typeFragment)
-	s.linkICE(w, p.att.ID())
+	s.linkICE(w, p.Attachment.ID())
 	w.WriteHeader(http.StatusCreated)
 	if _, err := io.WriteString(w, answer); err != nil {
-		p.log.Debug("write answer", "err", err)
+		s.Log.Debug("write answer", "session", sessionID, "err", err)
 	}
 }
 
-// whepAnswer negotiates and waits for our candidates: many players cannot
-// trickle, and ours are there at once.
-func (p *Peer) whepAnswer(ctx context.Context, sdp, ufrag string, ear *whepEar) (answer string, err error) {
-	err = p.call(ctx, func() error {
-		p.ufrag = ufrag
-		_, err := p.negotiate(sdp)
-		return err
-	})
-	if err != nil {
+// player is the peer behind one WHEP resource.
+type player struct {
+	*peer.Peer
+	etag  string
+	ufrag string // of its offer
+}
+
+// answer negotiates and waits for our candidates: many players cannot trickle,
+// and ours are there at once.
+func (p *player) answer(ctx context.Context, sdp string, ear *playerEar) (string, error) {
+	if err := p.Negotiate(ctx, sdp, func(string) {}); err != nil {
 		return "", err
 	}
 	select {
@@ -134,16 +141,12 @@ func (p *Peer) whepAnswer(ctx context.Context, sdp, ufrag string, ear *whepEar) 
 	case <-time.After(gatherTimeout):
 	case <-ctx.Done():
 	}
-	err = p.call(ctx, func() error {
-		answer = p.pc.LocalDescription().SDP
-		return nil
-	})
-	return answer, err
+	return p.Answer(ctx)
 }
 
 // whepPatch takes candidates of a player. Restarting ICE this way is not
 // offered: a player that lost its path makes a new one.
-func (p *Peer) whepPatch(w http.ResponseWriter, r *http.Request) {
+func (s *Server) whepPatch(w http.ResponseWriter, r *http.Request, p *player) {
 	if match := r.Header.Get("If-Match"); match == "*" {
 		problem(w, http.StatusUnprocessableEntity, "ice-restart-unsupported", "ICE restart is not supported; make a new player")
 		return
@@ -160,30 +163,18 @@ func (p *Peer) whepPatch(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, media.CauseProtocol, err.Error())
 		return
 	}
+	if frag.ufrag != "" && frag.ufrag != p.ufrag {
+		problem(w, http.StatusUnprocessableEntity, "ice-restart-unsupported", "ICE restart is not supported; make a new player")
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	err = p.call(ctx, func() error {
-		if frag.ufrag != "" && frag.ufrag != p.ufrag {
-			return errRestart
-		}
-		for _, c := range frag.candidates {
-			if err := p.trickle(c); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	switch {
-	case errors.Is(err, errRestart):
-		problem(w, http.StatusUnprocessableEntity, "ice-restart-unsupported", "ICE restart is not supported; make a new player")
-	case err != nil:
-		p.server.causeProblem(w, err)
-	default:
-		w.WriteHeader(http.StatusNoContent)
+	if err := p.Trickle(ctx, frag.candidates...); err != nil {
+		s.causeProblem(w, err)
+		return
 	}
+	w.WriteHeader(http.StatusNoContent)
 }
-
-var errRestart = errors.New("ICE restart over WHEP is not supported")
 
 // fragment is the body of a PATCH (RFC 8840).
 type fragment struct {
@@ -204,8 +195,8 @@ func parseFragment(text string) (f fragment, err error) {
 		case "a=mid":
 			mid = &value
 		case "a=candidate":
-			if len(f.candidates) == maxEarly {
-				return f, fmt.Errorf("more than %d candidates", maxEarly)
+			if len(f.candidates) == peer.MaxEarly {
+				return f, fmt.Errorf("more than %d candidates", peer.MaxEarly)
 			}
 			f.candidates = append(f.candidates, webrtc.ICECandidateInit{Candidate: "candidate:" + value, SDPMid: mid})
 		}
@@ -213,20 +204,25 @@ func parseFragment(text string) (f fragment, err error) {
 	return f, nil
 }
 
-// whepEar is the signal of a player: it hears of our candidates in the answer
+// playerEar is the signal of a player: it hears of our candidates in the answer
 // and of everything else by the media.
-type whepEar struct {
+type playerEar struct {
 	gathered chan struct{}
 	once     sync.Once
 }
 
-func (e *whepEar) candidate(c *webrtc.ICECandidate) {
+// Candidate implements peer.Signal.
+func (e *playerEar) Candidate(c *webrtc.ICECandidate) {
 	if c == nil {
 		e.once.Do(func() { close(e.gathered) })
 	}
 }
-func (e *whepEar) state(media.SessionState) {}
-func (e *whepEar) bye(error)                {}
+
+// State implements peer.Signal.
+func (e *playerEar) State(media.SessionState) {}
+
+// Bye implements peer.Signal.
+func (e *playerEar) Bye(error) {}
 
 func (s *Server) linkICE(w http.ResponseWriter, peer string) {
 	for _, ice := range s.iceServers(peer) {
@@ -260,17 +256,9 @@ func readBody(w http.ResponseWriter, r *http.Request, want string, limit int64) 
 	return string(b), true
 }
 
-func asCause(err error) *media.Cause {
-	var c *media.Cause
-	if errors.As(err, &c) {
-		return c
-	}
-	return &media.Cause{Code: signaling.CauseInternal}
-}
-
 // causeProblem answers with the status of err's cause.
 func (s *Server) causeProblem(w http.ResponseWriter, err error) {
-	c := asCause(err)
+	c := peer.CauseOf(err)
 	status := http.StatusInternalServerError
 	switch c.Code {
 	case media.CauseNegotiation, media.CauseProtocol:

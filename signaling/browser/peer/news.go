@@ -1,4 +1,4 @@
-package browser
+package peer
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/ports"
 )
 
 // news is what waits to be told over the data channels: of each sort the
@@ -73,7 +74,7 @@ func (p *Peer) pumpNotes(ctx context.Context) {
 		}
 		p.note(n)
 		if n.State != nil {
-			p.signal.state(*n.State)
+			p.Signal.State(*n.State)
 		}
 	}
 }
@@ -155,7 +156,7 @@ func (p *Peer) writeEvents(ctx context.Context) {
 		n.mu.Unlock()
 		for _, m := range out {
 			b, err := signaling.Encode(m)
-			if err == nil && len(b) > maxMessage {
+			if err == nil && len(b) > ports.MaxMessage {
 				p.log.Warn("event is too large to be sent", "type", m.Type(), "bytes", len(b))
 				continue
 			}

@@ -1,41 +1,22 @@
-package browser
+package peer
 
 import (
 	"fmt"
+	"log/slog"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"fenrir/media"
-)
-
-// Header extensions that we send.
-const (
-	uriPlayoutDelay   = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
-	uriAbsCaptureTime = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
-	uriTransportCC    = sdp.TransportCCURI
-	uriMid            = sdp.SDESMidURI
+	"fenrir/signaling/browser/ports"
+	"fenrir/signaling/browser/rtpstream"
 )
 
 // nackPackets is how many sent packets are kept for retransmission: a second
 // at 40 Mbit/s. Must be a power of two.
 const nackPackets = 4096
-
-// maxMessage bounds one message on a data channel, both ways, bytes.
-const maxMessage = 256 << 10
-
-// mimeTypes are pion's names of our codecs.
-var mimeTypes = map[media.Codec]string{
-	media.H264: webrtc.MimeTypeH264,
-	media.H265: webrtc.MimeTypeH265,
-	media.AV1:  webrtc.MimeTypeAV1,
-	media.VP8:  webrtc.MimeTypeVP8,
-	media.VP9:  webrtc.MimeTypeVP9,
-	media.Opus: webrtc.MimeTypeOpus,
-}
 
 // formats are the fmtp lines with which a codec may be offered to us. The
 // payload types are placeholders: the offer brings its own.
@@ -56,7 +37,7 @@ var formats = map[media.Codec][]string{
 // newPeerConnection makes a PeerConnection that sends video in exactly this
 // codec, and Opus. Everything about it is this peer's own. path sees every
 // packet last, so that it numbers retransmissions too.
-func (s *Server) newPeerConnection(codec media.Codec, path interceptor.Factory) (*webrtc.PeerConnection, error) {
+func newPeerConnection(p *ports.Ports, log *slog.Logger, codec media.Codec, path interceptor.Factory) (*webrtc.PeerConnection, error) {
 	engine, err := newMediaEngine(codec)
 	if err != nil {
 		return nil, err
@@ -64,7 +45,7 @@ func (s *Server) newPeerConnection(codec media.Codec, path interceptor.Factory) 
 	registry := &interceptor.Registry{}
 	registry.Add(path)
 	responder, err := nack.NewResponderInterceptor(
-		nack.ResponderSize(nackPackets), nack.WithResponderLoggerFactory(pionLog{s.Log}))
+		nack.ResponderSize(nackPackets), nack.WithResponderLoggerFactory(ports.Logger{To: log}))
 	if err != nil {
 		return nil, err
 	}
@@ -73,37 +54,9 @@ func (s *Server) newPeerConnection(codec media.Codec, path interceptor.Factory) 
 	api := webrtc.NewAPI(
 		webrtc.WithMediaEngine(engine),
 		webrtc.WithInterceptorRegistry(registry),
-		webrtc.WithSettingEngine(s.settings()),
+		webrtc.WithSettingEngine(p.Settings()),
 	)
 	return api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
-}
-
-func (s *Server) settings() webrtc.SettingEngine {
-	var e webrtc.SettingEngine
-	e.LoggerFactory = pionLog{s.Log}
-	e.DetachDataChannels()
-	e.SetICETimeouts(iceDisconnected, iceFailed, iceKeepAlive)
-	e.SetNetworkTypes(s.networks)
-	e.SetIncludeLoopbackCandidate(s.Network.Loopback)
-	if s.Network.Interfaces != nil {
-		e.SetInterfaceFilter(s.Network.Interfaces)
-	}
-	if len(s.Network.NAT1To1) > 0 {
-		e.SetNAT1To1IPs(s.Network.NAT1To1, webrtc.ICECandidateTypeHost)
-	}
-	if s.udp != nil {
-		e.SetICEUDPMux(s.udp)
-	}
-	if s.tcp != nil {
-		e.SetICETCPMux(s.tcp)
-	}
-	// The server never dials: a client must not make it connect anywhere.
-	e.DisableActiveTCP(true)
-	// Names like x.local need a socket of their own to be resolved; browsers
-	// that hide behind them are found as peer-reflexive.
-	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	e.SetSCTPMaxMessageSize(maxMessage)
-	return e
 }
 
 func newMediaEngine(codec media.Codec) (*webrtc.MediaEngine, error) {
@@ -116,7 +69,7 @@ func newMediaEngine(codec media.Codec) (*webrtc.MediaEngine, error) {
 	pt := webrtc.PayloadType(96)
 	for _, line := range lines {
 		err := engine.RegisterCodec(webrtc.RTPCodecParameters{
-			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: mimeTypes[codec], ClockRate: 90000, SDPFmtpLine: line, RTCPFeedback: feedback},
+			RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: rtpstream.MimeTypes[codec], ClockRate: 90000, SDPFmtpLine: line, RTCPFeedback: feedback},
 			PayloadType:        pt,
 		}, webrtc.RTPCodecTypeVideo)
 		if err != nil {
@@ -143,10 +96,9 @@ func newMediaEngine(codec media.Codec) (*webrtc.MediaEngine, error) {
 		return nil, err
 	}
 	for uri, kinds := range map[string][]webrtc.RTPCodecType{
-		uriTransportCC:    {webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio},
-		uriMid:            {webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio},
-		uriAbsCaptureTime: {webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio},
-		uriPlayoutDelay:   {webrtc.RTPCodecTypeVideo},
+		sdp.TransportCCURI:          {webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio},
+		rtpstream.URIAbsCaptureTime: {webrtc.RTPCodecTypeVideo, webrtc.RTPCodecTypeAudio},
+		rtpstream.URIPlayoutDelay:   {webrtc.RTPCodecTypeVideo},
 	} {
 		for _, kind := range kinds {
 			if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, kind, webrtc.RTPTransceiverDirectionSendonly); err != nil {

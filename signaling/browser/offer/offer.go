@@ -1,4 +1,7 @@
-package browser
+// Package offer checks a client's session description before pion sees it.
+//
+// It imports media and pion's SDP parser.
+package offer
 
 import (
 	"errors"
@@ -13,23 +16,24 @@ import (
 // Limits of an offer. Chromium's with everything it has stays below 12 KiB, 4
 // sections and 400 lines.
 const (
-	maxSDP        = 60 << 10
+	MaxSize       = 60 << 10
 	maxSections   = 16
 	maxLines      = 2000
 	maxLineLength = 2048
 )
 
-// offerInfo is what we need to know of an offer before pion sees it.
-type offerInfo struct {
-	codecs []media.Codec // video codecs that it can receive, in its order
-	audio  bool          // it wants Opus
-	data   bool
-	ufrag  string
-	pwd    string
+// Offer is what we need to know of an offer before pion sees it.
+type Offer struct {
+	Codecs []media.Codec // video codecs that it can receive, in its order
+	Audio  bool          // it wants Opus
+	Data   bool
+	Ufrag  string
+	Pwd    string
 }
 
-func (o offerInfo) has(c media.Codec) bool {
-	for _, have := range o.codecs {
+// Has tells whether the client can receive c.
+func (o Offer) Has(c media.Codec) bool {
+	for _, have := range o.Codecs {
 		if have == c {
 			return true
 		}
@@ -37,11 +41,11 @@ func (o offerInfo) has(c media.Codec) bool {
 	return false
 }
 
-// parseOffer checks a client's offer: sizes, sections, and that what we cannot
+// Parse checks a client's offer: sizes, sections, and that what we cannot
 // do without is there. It never panics, whatever it is given.
-func parseOffer(text string) (o offerInfo, err error) {
-	if len(text) > maxSDP {
-		return o, fmt.Errorf("%d bytes, at most %d are allowed", len(text), maxSDP)
+func Parse(text string) (o Offer, err error) {
+	if len(text) > MaxSize {
+		return o, fmt.Errorf("%d bytes, at most %d are allowed", len(text), MaxSize)
 	}
 	lines := 0
 	for line := range strings.SplitSeq(text, "\n") {
@@ -82,9 +86,9 @@ func parseOffer(text string) (o offerInfo, err error) {
 				continue // switched off
 			}
 		}
-		if o.ufrag == "" {
-			o.ufrag, o.pwd = attribute(m, "ice-ufrag"), attribute(m, "ice-pwd")
-			if len(o.ufrag) < 4 || len(o.pwd) < 22 || len(o.ufrag) > 256 || len(o.pwd) > 256 {
+		if o.Ufrag == "" {
+			o.Ufrag, o.Pwd = attribute(m, "ice-ufrag"), attribute(m, "ice-pwd")
+			if len(o.Ufrag) < 4 || len(o.Pwd) < 22 || len(o.Ufrag) > 256 || len(o.Pwd) > 256 {
 				return o, errors.New("no usable ICE credentials")
 			}
 			if attribute(m, "fingerprint") == "" {
@@ -95,12 +99,12 @@ func parseOffer(text string) (o offerInfo, err error) {
 		case "video":
 			if !video && receives(m) {
 				video = true
-				o.codecs = videoCodecs(m)
+				o.Codecs = videoCodecs(m)
 			}
 		case "audio":
-			o.audio = o.audio || receives(m) && hasOpus(m)
+			o.Audio = o.Audio || receives(m) && hasOpus(m)
 		case "application":
-			o.data = true
+			o.Data = true
 		default:
 			return o, fmt.Errorf("a media section of kind %.32q", m.MediaName.Media)
 		}
@@ -108,7 +112,7 @@ func parseOffer(text string) (o offerInfo, err error) {
 	if !video {
 		return o, errors.New("no section that receives video")
 	}
-	if len(o.codecs) == 0 {
+	if len(o.Codecs) == 0 {
 		return o, errors.New("no video codec that this server knows")
 	}
 	return o, nil
@@ -145,9 +149,12 @@ func videoCodecs(m *sdp.MediaDescription) (out []media.Codec) {
 	for _, name := range rtpmaps(m) {
 		name, _, _ = strings.Cut(name, "/")
 		c := media.Codec(name)
-		if _, ours := formats[c]; ours && !seen[c] {
-			seen[c] = true
-			out = append(out, c)
+		switch c {
+		case media.H264, media.H265, media.AV1, media.VP8, media.VP9:
+			if !seen[c] {
+				seen[c] = true
+				out = append(out, c)
+			}
 		}
 	}
 	return out

@@ -1,4 +1,4 @@
-package browser
+package peer
 
 import (
 	"context"
@@ -7,30 +7,19 @@ import (
 	"github.com/pion/rtcp"
 
 	"fenrir/media"
+	"fenrir/signaling/browser/rtpstream"
 )
 
 // pumpVideo sends the session's frames until ctx ends or there are no more.
 func (p *Peer) pumpVideo(ctx context.Context) {
-	payloader, err := newPayloader(p.att.Codec())
-	if err != nil {
-		p.leave(err)
-		return
-	}
 	for {
 		u, err := p.att.NextVideo(ctx)
 		if err != nil {
 			return // the loop knows why
 		}
-		at := u.Stages.Captured
-		if at == 0 {
-			at = u.Stages.Received
-		}
-		p.clocks.Lock()
-		ts := p.videoClock.next(at)
-		p.clocks.Unlock()
-		if err := p.video.write(payloader.Payload(payloadMTU, u.Data), ts, true, at); err != nil {
-			p.meter.writeFailed()
-			continue // no path just now; the loop sees to that
+		if err := p.video.Send(&u); err != nil {
+			p.counts.unsent.Add(1) // no path just now; the loop sees to that
+			continue
 		}
 		p.counts.frames.Add(1)
 		p.meter.sent(&u, media.Now())
@@ -39,22 +28,13 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 
 // pumpAudio does the same with Opus packets.
 func (p *Peer) pumpAudio(ctx context.Context) {
-	payload := make([][]byte, 1)
 	for {
 		u, err := p.att.NextAudio(ctx)
 		if err != nil {
 			return
 		}
-		n := opusSamples(u.Data)
-		if n == 0 || len(u.Data) > payloadMTU {
-			continue // not an Opus packet that fits; nothing in the pipeline makes one
-		}
-		p.clocks.Lock()
-		ts := p.audioClock.next(u.Stages.Captured, u.Frame, n)
-		p.clocks.Unlock()
-		payload[0] = u.Data
-		if err := p.audio.write(payload, ts, false, u.Stages.Captured); err != nil {
-			p.meter.writeFailed()
+		if err := p.audio.Send(&u); err != nil {
+			p.counts.unsent.Add(1)
 		}
 	}
 }
@@ -67,15 +47,9 @@ func (p *Peer) everySecond() {
 	}
 	now := media.Now()
 	var reports []rtcp.Packet
-	p.clocks.Lock()
-	video, audio := p.videoClock.at(now), p.audioClock.at(now)
-	p.clocks.Unlock()
-	for t, ts := range map[*track]uint32{p.video: video, p.audio: audio} {
-		if b := t.bound.Load(); b != nil && t.packets.Load() > 0 {
-			reports = append(reports, &rtcp.SenderReport{
-				SSRC: b.ssrc, NTPTime: ntp(now), RTPTime: ts,
-				PacketCount: t.packets.Load(), OctetCount: t.octets.Load(),
-			})
+	for _, t := range []*rtpstream.Track{p.video, p.audio} {
+		if r, ok := t.Report(now); ok {
+			reports = append(reports, r)
 		}
 	}
 	if len(reports) > 0 {
@@ -85,7 +59,7 @@ func (p *Peer) everySecond() {
 	}
 	path := p.path.Tick()
 	p.tellRate(false)
-	t := p.meter.second(video, now)
+	t := p.meter.second(p.video.RTPTime(now), now)
 	t.Estimate = path.Bitrate / 1000
 	t.Packets, t.Resent = path.Packets-p.sentBefore, path.Resent-p.resentBefore
 	p.sentBefore, p.resentBefore = path.Packets, path.Resent
@@ -115,10 +89,10 @@ func (p *Peer) tellRate(force bool) {
 		if !force {
 			return
 		}
-		kbps = p.server.Bitrate.Start
+		kbps = p.Bitrate.Start
 	}
 	kbps = max(kbps-audioShare, 0)
-	kbps = max(kbps-kbps/headerShare, p.server.Bitrate.Min)
+	kbps = max(kbps-kbps/headerShare, p.Bitrate.Min)
 	if most := int(p.maxKbps.Load()); most > 0 {
 		kbps = min(kbps, most)
 	}
@@ -140,15 +114,15 @@ func (p *Peer) tellRate(force bool) {
 
 // onReports takes what the client says about the round-trip time.
 func (p *Peer) onReports(reports []rtcp.ReceptionReport) {
-	video := p.video.bound.Load()
+	ssrc, ok := p.video.SSRC()
 	for _, r := range reports {
-		if video == nil || r.SSRC != video.ssrc {
+		if !ok || r.SSRC != ssrc {
 			continue
 		}
 		if r.LastSenderReport == 0 {
 			continue
 		}
-		now := uint32(ntp(media.Now()) >> 16)
+		now := uint32(rtpstream.NTP(media.Now()) >> 16)
 		if rtt := now - r.LastSenderReport - r.Delay; rtt < 1<<31 {
 			p.meter.rtt.Store(int64(rtt) * int64(time.Second) >> 16)
 		}

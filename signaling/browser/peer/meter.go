@@ -1,4 +1,4 @@
-package browser
+package peer
 
 import (
 	"slices"
@@ -13,8 +13,6 @@ import (
 // meter collects what frames cost, a second at a time.
 type meter struct {
 	rtt atomic.Int64 // nanoseconds
-
-	failed atomic.Uint64 // units that could not be written
 
 	mu     sync.Mutex // guards what follows
 	stages [stageCount][]time.Duration
@@ -34,8 +32,6 @@ const (
 	stageSend
 	stageCount
 )
-
-func (m *meter) writeFailed() { m.failed.Add(1) }
 
 // sent notes a frame whose last packet was written at the given moment.
 func (m *meter) sent(u *media.Unit, at media.Stamp) {

@@ -1,4 +1,4 @@
-package browser
+package ports
 
 import (
 	"context"
@@ -8,12 +8,13 @@ import (
 	"github.com/pion/logging"
 )
 
-// pionLog hands pion's log lines to slog, one level lower: what pion calls a
+// Logger hands pion's log lines to slog, one level lower: what pion calls a
 // warning is everyday life of a network.
-type pionLog struct{ to *slog.Logger }
+type Logger struct{ To *slog.Logger }
 
-func (l pionLog) NewLogger(scope string) logging.LeveledLogger {
-	return pionScope{l.to.With("pion", scope)}
+// NewLogger implements pion's LoggerFactory.
+func (l Logger) NewLogger(scope string) logging.LeveledLogger {
+	return pionScope{l.To.With("pion", scope)}
 }
 
 type pionScope struct{ to *slog.Logger }

@@ -1,4 +1,4 @@
-package browser
+package peer
 
 import (
 	"context"
@@ -62,7 +62,7 @@ func (p *Peer) serveChannel(ctx context.Context, c channel) {
 			p.log.Debug("close data channel", "label", c.label, "err", err)
 		}
 	}()
-	if p.spec.Transport == transportWHEP {
+	if p.Spec.Transport == WHEP {
 		return
 	}
 	switch c.label {
@@ -88,13 +88,13 @@ func (p *Peer) readAll(raw *datachannel.DataChannel, f func([]byte) error) {
 		n, _, err := raw.ReadDataChannel(buf)
 		if errors.Is(err, io.ErrShortBuffer) {
 			err = media.NewCause(media.CauseProtocol, "a data channel message is longer than %d bytes", maxInputMessage)
-			p.leave(err)
+			p.Leave(err)
 		}
 		if err != nil {
 			return
 		}
 		if err := f(buf[:n]); err != nil {
-			p.leave(err)
+			p.Leave(err)
 			return
 		}
 	}
@@ -166,9 +166,9 @@ func (p *Peer) serveInput(ctx context.Context, raw *datachannel.DataChannel) {
 }
 
 // watchHeartbeat calls release once for each time that nothing was heard for
-// missedHeartbeats beats.
+// MissedHeartbeats beats.
 func watchHeartbeat(ctx context.Context, heard *atomic.Int64, release func()) {
-	tick := time.NewTicker(heartbeat / 2)
+	tick := time.NewTicker(Heartbeat / 2)
 	defer tick.Stop()
 	var released int64
 	for {
@@ -178,7 +178,7 @@ func watchHeartbeat(ctx context.Context, heard *atomic.Int64, release func()) {
 		case <-tick.C:
 		}
 		last := heard.Load()
-		if last != 0 && last != released && media.Now().Sub(media.Stamp(last)) > missedHeartbeats*heartbeat {
+		if last != 0 && last != released && media.Now().Sub(media.Stamp(last)) > MissedHeartbeats*Heartbeat {
 			released = last
 			release()
 		}

@@ -1,0 +1,267 @@
+// Package rtpstream turns units into RTP packets of one peer: packetisation,
+// timestamps from capture times, header extensions, and the counts that sender
+// reports need.
+//
+// It imports media and pion.
+package rtpstream
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+
+	"fenrir/media"
+)
+
+// streamID puts both tracks of a peer into one MediaStream, so that browsers
+// keep them in sync.
+const streamID = "fenrir"
+
+// binding is what negotiation gave a track. It is replaced, never changed.
+type binding struct {
+	out     webrtc.TrackLocalWriter
+	ssrc    uint32
+	payload uint8
+	playout uint8 // header extension ids, 0 when not negotiated
+	capture uint8
+}
+
+// Header extensions that a Track sends where they were negotiated.
+const (
+	URIPlayoutDelay   = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+	URIAbsCaptureTime = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+)
+
+// MimeTypes are pion's names of our codecs.
+var MimeTypes = map[media.Codec]string{
+	media.H264: webrtc.MimeTypeH264,
+	media.H265: webrtc.MimeTypeH265,
+	media.AV1:  webrtc.MimeTypeAV1,
+	media.VP8:  webrtc.MimeTypeVP8,
+	media.VP9:  webrtc.MimeTypeVP9,
+	media.Opus: webrtc.MimeTypeOpus,
+}
+
+// Track is the sending end of one RTP stream of one peer; pion calls it a
+// TrackLocal. pion binds it when negotiation is done; until then what is sent
+// goes nowhere.
+type Track struct {
+	kind  media.Kind
+	mime  string
+	bound atomic.Pointer[binding]
+
+	mu        sync.Mutex // guards what follows: one unit is sent at a time
+	payloader rtp.Payloader
+	payloads  [1][]byte // of a packet of sound
+	header    rtp.Header
+	seq       uint16
+	delay     [3]byte  // header extension: playout delay, 0/0
+	at        [16]byte // header extension: absolute capture time
+
+	clocks sync.Mutex // guards what follows; never held over I/O, taken after mu
+	video  videoClock
+	audio  audioClock
+
+	packets, octets atomic.Uint64
+}
+
+// NewTrack makes the track for units of one codec. Sequence numbers and
+// timestamps begin at random.
+func NewTrack(codec media.Codec) (*Track, error) {
+	t := &Track{
+		kind: media.Video, mime: MimeTypes[codec], seq: uint16(rand.Uint32()),
+		header: rtp.Header{Version: 2, Extensions: make([]rtp.Extension, 0, 4)},
+	}
+	t.video.offset = rand.Uint32()
+	t.audio.due = rand.Uint32()
+	if codec == media.Opus {
+		t.kind = media.Audio
+		return t, nil
+	}
+	var err error
+	t.payloader, err = newPayloader(codec)
+	return t, err
+}
+
+// Bind is called by pion with what was negotiated.
+func (t *Track) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	codec, ok := chooseFormat(t.mime, ctx.CodecParameters())
+	if !ok {
+		return webrtc.RTPCodecParameters{}, fmt.Errorf("%s was not negotiated: %w", t.mime, webrtc.ErrUnsupportedCodec)
+	}
+	b := &binding{out: ctx.WriteStream(), ssrc: uint32(ctx.SSRC()), payload: uint8(codec.PayloadType)}
+	for _, e := range ctx.HeaderExtensions() {
+		if e.ID < 1 || e.ID > 14 {
+			continue // would need two-byte headers
+		}
+		switch e.URI {
+		case URIPlayoutDelay:
+			b.playout = uint8(e.ID)
+		case URIAbsCaptureTime:
+			b.capture = uint8(e.ID)
+		}
+	}
+	t.bound.Store(b)
+	return codec, nil
+}
+
+// chooseFormat picks among the negotiated formats of one codec the one that
+// every decoder takes: for H.264 constrained baseline, otherwise the first.
+func chooseFormat(mime string, from []webrtc.RTPCodecParameters) (best webrtc.RTPCodecParameters, ok bool) {
+	for _, c := range from {
+		if !strings.EqualFold(c.MimeType, mime) {
+			continue
+		}
+		if !ok || strings.Contains(strings.ToLower(c.SDPFmtpLine), "profile-level-id=42e0") && !strings.Contains(strings.ToLower(best.SDPFmtpLine), "profile-level-id=42e0") {
+			best, ok = c, true
+		}
+	}
+	return best, ok
+}
+
+// Unbind is called by pion when the sender stops.
+func (t *Track) Unbind(webrtc.TrackLocalContext) error {
+	t.bound.Store(nil)
+	return nil
+}
+
+// ID, RID, StreamID and Kind describe the track to pion.
+func (t *Track) ID() string       { return t.kind.String() }
+func (t *Track) RID() string      { return "" }
+func (t *Track) StreamID() string { return streamID }
+func (t *Track) Kind() webrtc.RTPCodecType {
+	if t.kind == media.Audio {
+		return webrtc.RTPCodecTypeAudio
+	}
+	return webrtc.RTPCodecTypeVideo
+}
+
+// Sent is how many packets and payload bytes went out, without retransmissions.
+func (t *Track) Sent() (packets, octets uint64) { return t.packets.Load(), t.octets.Load() }
+
+// SSRC is that of the stream, once it is bound.
+func (t *Track) SSRC() (ssrc uint32, ok bool) {
+	if b := t.bound.Load(); b != nil {
+		return b.ssrc, true
+	}
+	return 0, false
+}
+
+// RTPTime is where the stream's clock stands at a moment: units captured then
+// have that timestamp.
+func (t *Track) RTPTime(now media.Stamp) uint32 {
+	t.clocks.Lock()
+	defer t.clocks.Unlock()
+	if t.kind == media.Audio {
+		return t.audio.at(now)
+	}
+	return t.video.at(now)
+}
+
+// Report is the sender report for now; ok is false while nothing was sent.
+func (t *Track) Report(now media.Stamp) (r *rtcp.SenderReport, ok bool) {
+	ssrc, bound := t.SSRC()
+	packets, octets := t.Sent()
+	if !bound || packets == 0 {
+		return nil, false
+	}
+	return &rtcp.SenderReport{
+		SSRC: ssrc, NTPTime: NTP(now), RTPTime: t.RTPTime(now),
+		PacketCount: uint32(packets), OctetCount: uint32(octets),
+	}, true
+}
+
+// ErrUnit is wrapped by Send's error for a unit that cannot be packetised.
+var ErrUnit = errors.New("unit cannot be packetised")
+
+// Send packetises one unit and sends it. It blocks as long as the socket does,
+// which for UDP and for pion's TCP is not at all.
+func (t *Track) Send(u *media.Unit) error {
+	b := t.bound.Load()
+	if b == nil {
+		return nil
+	}
+	at := u.Stages.Captured
+	if at == 0 {
+		at = u.Stages.Received
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kind == media.Audio {
+		n := opusSamples(u.Data)
+		if n == 0 || len(u.Data) > payloadMTU {
+			return fmt.Errorf("sound of %d bytes: %w", len(u.Data), ErrUnit)
+		}
+		t.clocks.Lock()
+		ts := t.audio.next(at, u.Frame, n)
+		t.clocks.Unlock()
+		t.payloads[0] = u.Data
+		return t.write(b, t.payloads[:], ts, false, at)
+	}
+	payloads := t.payloader.Payload(payloadMTU, u.Data)
+	if len(payloads) == 0 {
+		return fmt.Errorf("%s of %d bytes: %w", u.Codec, len(u.Data), ErrUnit)
+	}
+	t.clocks.Lock()
+	ts := t.video.next(at)
+	t.clocks.Unlock()
+	return t.write(b, payloads, ts, true, at)
+}
+
+// write sends the packets of one unit: the marker on the last one when marker
+// is set, the header extensions on the first. The first error ends it.
+func (t *Track) write(b *binding, payloads [][]byte, ts uint32, marker bool, captured media.Stamp) error {
+	h := &t.header
+	h.SSRC, h.PayloadType, h.Timestamp = b.ssrc, b.payload, ts
+	for i, p := range payloads {
+		h.SequenceNumber = t.seq
+		h.Marker = marker && i == len(payloads)-1
+		h.Extension, h.ExtensionProfile, h.Extensions = false, 0, h.Extensions[:0]
+		if i == 0 {
+			if err := t.extend(b, captured); err != nil {
+				return err
+			}
+		}
+		t.seq++
+		if _, err := b.out.WriteRTP(h, p); err != nil {
+			return err
+		}
+		t.packets.Add(1)
+		t.octets.Add(uint64(len(p)))
+	}
+	return nil
+}
+
+// extend adds the playout delay 0/0, which tells browsers to show frames at
+// once, and the capture time.
+func (t *Track) extend(b *binding, captured media.Stamp) error {
+	if b.playout != 0 {
+		if err := t.header.SetExtension(b.playout, t.delay[:]); err != nil {
+			return fmt.Errorf("playout delay: %w", err)
+		}
+	}
+	if b.capture != 0 && captured != 0 {
+		binary.BigEndian.PutUint64(t.at[:], NTP(captured))
+		// The second half is the offset between the clock of the capturing
+		// system and ours: none, they are one. Browsers need it to be there.
+		if err := t.header.SetExtension(b.capture, t.at[:]); err != nil {
+			return fmt.Errorf("capture time: %w", err)
+		}
+	}
+	return nil
+}
+
+// NTP is s as a 64-bit NTP timestamp.
+func NTP(s media.Stamp) uint64 {
+	const epoch = 2208988800 // seconds from 1900 to 1970
+	w := s.Wall()
+	return uint64(w.Unix()+epoch)<<32 | uint64(w.Nanosecond())<<32/1e9
+}
