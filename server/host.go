@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"fenrir/gpu"
+	"fenrir/media"
+	"fenrir/media/desktop"
+	"fenrir/media/input"
+	"fenrir/media/screen"
+	"fenrir/media/worker"
+	"fenrir/server/catalog"
+	"fenrir/server/config"
+	"fenrir/server/session"
+)
+
+// host knows how sessions are made on this machine: which programs, processes
+// and encoders stand behind one.
+type host struct {
+	cfg      config.Config
+	log      *slog.Logger
+	programs *catalog.Catalog
+	registry *session.Registry
+	slots    *gpu.Slots
+	gpus     atomic.Pointer[gpu.Report] // the newest inventory
+	encoders session.Encoders           // what the probe found; set before the first request
+	life     context.Context            // of the server: sessions live below it
+}
+
+// linger is how long encoders run on when the last peer has left: a reload
+// finds them warm.
+const linger = 30 * time.Second
+
+// teardownBudget bounds the end of a session (ARCHITECTURE, "Who owns and closes what").
+const teardownBudget = 5 * time.Second
+
+func (h *host) sessionConfig() session.Config {
+	c := session.Config{
+		IdleTimeout: h.cfg.Sessions.IdleTimeout.Std(),
+		MaxAge:      h.cfg.Sessions.MaxAge.Std(),
+		Linger:      linger,
+		Budget:      teardownBudget,
+		MaxPeers:    h.cfg.Sessions.MaxPeers,
+		MinKbps:     h.cfg.Video.MinKbps,
+		StartKbps:   h.cfg.Video.StartKbps,
+		MaxKbps:     h.cfg.Video.MaxKbps,
+	}
+	if h.cfg.Audio.Enabled {
+		c.Audio = &media.AudioSpec{Kbps: h.cfg.Audio.Kbps, FrameMs: h.cfg.Audio.FrameMs}
+	}
+	return c
+}
+
+// start makes a session of an app. The errors are *media.Cause.
+func (h *host) start(app catalog.App, req session.Request) (*session.Session, error) {
+	return h.registry.Create(h.life, req, func(id session.ID) (session.Parts, error) {
+		log := h.log.With("session", string(id))
+		home := app.Home
+		if home == "" {
+			home = catalog.HomeFor(h.cfg.Sessions.HomesDir, req.Owner.ID, app.ID)
+		}
+		spec := media.DesktopSpec{
+			Session: string(id),
+			Kind:    media.DisplayKind(h.cfg.Display.Kind),
+			Width:   req.Width,
+			Height:  req.Height,
+			Layout:  req.Layout,
+			Runtime: filepath.Join(h.cfg.State.RuntimeDir, string(id)),
+			Home:    home,
+			Program: app.Program,
+		}
+		if spec.Kind == media.DisplayExternal {
+			spec.External = media.Display{Name: h.cfg.Display.External, Authority: h.cfg.Display.ExternalAuthority}
+		}
+		return session.Parts{
+			Desktop: &desktop.Desktop{Exe: self, Args: []string{"desktop"}, Spec: spec, Log: log},
+			Devices: &input.Devices{Log: log},
+			Source: func(_ media.Encoder, spec func(context.Context) (media.Spec, error)) session.Source {
+				return &worker.Process{Exe: self, Args: []string{"media-worker"}, Spec: spec, Log: log}
+			},
+			Lease:      h.lease,
+			Screenshot: screen.Screenshot,
+		}, nil
+	})
+}
+
+// lease takes an encoder slot of an NVIDIA GPU; other encoders need none.
+func (h *host) lease(e media.Encoder) (func(error), error) {
+	if e.GPU == "" {
+		return func(error) {}, nil
+	}
+	lease, err := h.slots.Acquire(e.GPU)
+	if err != nil {
+		return nil, &media.Cause{Code: media.CauseNoSlot, Detail: err.Error()}
+	}
+	return func(last error) {
+		if errors.Is(last, worker.ErrUnreaped) {
+			lease.Quarantine(last.Error())
+			return
+		}
+		lease.Release()
+	}, nil
+}

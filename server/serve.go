@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"fenrir/gpu"
+	"fenrir/media"
+	"fenrir/media/desktop"
+	"fenrir/media/worker"
+	"fenrir/server/api"
+	"fenrir/server/catalog"
+	"fenrir/server/cert"
+	"fenrir/server/config"
+	"fenrir/server/https"
+	"fenrir/server/session"
+	"fenrir/signaling/browser"
+	"fenrir/web"
+)
+
+// shutdownBudget bounds everything between the signal and the exit.
+const shutdownBudget = 8 * time.Second
+
+// serve runs the server until ctx ends. It parses, wires and waits.
+func serve(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	file := flags.String("config", "", "configuration `file` (\"fenrir config\" prints one with every setting)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("serve takes no arguments, got %q", flags.Args())
+	}
+	cfg, err := config.Load(*file, os.Environ())
+	if err != nil {
+		return err
+	}
+	log := newLog(cfg.Log)
+	for _, dir := range []string{cfg.State.Dir, cfg.State.RuntimeDir, cfg.Sessions.HomesDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	persons, err := openStore(cfg, log) // its lock also keeps a second server off these folders
+	if err != nil {
+		return err
+	}
+	defer closing(log, "database", persons.Close)
+	if n, err := desktop.ReapLeftovers(ctx, cfg.State.RuntimeDir, log); err != nil {
+		log.Error("leftovers of an earlier server remain", "err", err)
+	} else if n > 0 {
+		log.Warn("ended what an earlier server had left behind", "sessions", n)
+	}
+
+	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx)) // sessions outlive the signal until they are closed
+	defer endLife(context.Canceled)
+	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}}
+	h.programs = catalog.New(catalog.Options{
+		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: log,
+	})
+	h.probe(ctx)
+	h.registry = &session.Registry{
+		Config: h.sessionConfig, Encoders: func() session.Encoders { return h.encoders }, Log: log,
+		MaxTotal: cfg.Sessions.MaxTotal, PerPerson: cfg.Sessions.MaxPerPerson,
+	}
+
+	players := &browser.Server{
+		Attach: h.attach, Log: log, Network: network(cfg.Network),
+		Bitrate: browser.Bitrate{Min: cfg.Video.MinKbps, Start: cfg.Video.StartKbps, Max: cfg.Video.MaxKbps},
+	}
+	certificate, trusted, err := certificate(cfg, log)
+	if err != nil {
+		return err
+	}
+	proxies, err := prefixes(cfg.HTTP.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	door := &api.API{
+		Auth: persons, Sessions: store{h}, Apps: h.programs,
+		Signal: players.ServeSignal, WHEP: players.ServeWHEP,
+		Info: h.info, Ready: h.ready, Web: web.FS(),
+		Limits: api.Limits{
+			Width: cfg.Sessions.Width, Height: cfg.Sessions.Height, FPS: cfg.Sessions.FPS, MaxFPS: cfg.Video.MaxFPS,
+			MinKbps: cfg.Video.MinKbps, MaxKbps: cfg.Video.MaxKbps, MaxSessions: cfg.Sessions.MaxTotal,
+			MaxPerPerson: cfg.Sessions.MaxPerPerson, MaxPeers: cfg.Sessions.MaxPeers, Codecs: cfg.Video.Codecs,
+		},
+		Version: version(), PublicOrigins: cfg.HTTP.PublicOrigins, TrustedProxies: proxies, HSTS: trusted,
+		CookieLifetime: cfg.Auth.CookieLifetime.Std(), MetricsAccess: cfg.Metrics.Access,
+		Collectors: collectors(players, h), Log: log,
+	}
+	handler, err := door.Handler()
+	if err != nil {
+		return err
+	}
+
+	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for HTTPS: %w", err)
+	}
+	if err := players.Listen(); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if err := announce(out, log, listener.Addr(), players, persons); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+
+	// The parts end in this order: sessions say why to their peers, then the
+	// players' door, then HTTPS.
+	var parts sync.WaitGroup
+	doorCtx, endDoors := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endDoors(context.Canceled)
+	failed := make(chan error, 3)
+	start := func(name string, f func(context.Context) error) {
+		parts.Go(func() {
+			if err := f(doorCtx); err != nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	start("GPU watch", h.watchGPUs)
+	start("players", players.Run)
+	start("https", func(ctx context.Context) error {
+		return (&https.Server{Handler: handler, Certificate: certificate, Log: log}).Serve(ctx, listener)
+	})
+	select {
+	case <-ctx.Done():
+		log.Info("going down")
+	case err = <-failed: // a door that ends takes the server with it
+		log.Error("a door ended by itself", "err", err)
+	}
+	bounded, cancel := context.WithTimeout(life, shutdownBudget)
+	defer cancel()
+	err = errors.Join(err, h.registry.Close(bounded))
+	endDoors(&media.Cause{Code: media.CauseShutdown})
+	parts.Wait() // each part bounds its own end
+	close(failed)
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// probe finds out which encoders and GPUs work here. It takes a few seconds at
+// most, whatever the drivers do: all native code runs in children with a deadline.
+func (h *host) probe(ctx context.Context) {
+	began := time.Now()
+	var gpus sync.WaitGroup
+	gpus.Go(func() { h.refreshGPUs(ctx) })
+	found := worker.Probe(ctx, self, []string{"media-probe"}, h.log)
+	gpus.Wait()
+	h.encoders = session.Encoders{Found: found, Want: h.cfg.Video.Encoder}
+	h.explain()
+	for _, c := range h.cfg.Video.Codecs {
+		h.encoders.Order = append(h.encoders.Order, media.Codec(c))
+	}
+	for _, e := range found {
+		h.log.Debug("encoder probed", "encoder", e.Name, "works", e.Works, "reason", e.Reason, "took_ms", e.TookMs)
+	}
+	if c, err := h.encoders.Choose(h.encoders.Order); err != nil {
+		h.log.Error("no encoder: sessions will be refused", "err", err)
+	} else {
+		h.log.Info("encoder chosen", "encoder", c.Encoder.Name, "element", c.Encoder.Element, "reason", c.Reason, "took", time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// announce prints where the server is, and on the first run the link that makes
+// the admin.
+func announce(out io.Writer, log *slog.Logger, addr net.Addr, players *browser.Server, persons interface {
+	NeedsSetup() (bool, error)
+	IssueSetupToken() (string, error)
+}) error {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	url := "https://" + net.JoinHostPort(host, port) + "/"
+	log.Info("serving", "url", url, "media_udp", players.UDPAddr(), "media_tcp", players.TCPAddr())
+	first, err := persons.NeedsSetup()
+	if err != nil {
+		return err
+	}
+	if first {
+		token, err := persons.IssueSetupToken()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "\nFenrir is ready. Open this link once to make the first account:\n\n  %s#setup=%s\n\n", url, token)
+		return err
+	}
+	_, err = fmt.Fprintf(out, "\nFenrir is ready: %s\n\n", url)
+	return err
+}
+
+func newLog(c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo // config.Validate has refused others
+	}
+	opt := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, opt))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, opt))
+}
+
+// network turns the configuration into what the players' door wants.
+func network(c config.Network) browser.Network {
+	n := browser.Network{UDP: c.UDPListen, TCP: c.TCPListen, NAT1To1: c.NAT1To1IPs, Loopback: c.IncludeLoopback}
+	if len(c.Interfaces) > 0 {
+		n.Interfaces = func(name string) bool {
+			for _, pattern := range c.Interfaces {
+				if ok, err := path.Match(pattern, name); ok && err == nil {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	n.ICEServers = func(peer string) []browser.ICEServer {
+		out := make([]browser.ICEServer, 0, len(c.ICEServers))
+		for _, s := range c.ICEServers {
+			username, credential := s.Credentials(peer, time.Now())
+			out = append(out, browser.ICEServer{URLs: s.URLs, Username: username, Credential: credential})
+		}
+		return out
+	}
+	return n
+}
+
+// certificate is the configured one, or a self-signed one made at the first
+// start. trusted tells that browsers may be told to insist on it.
+func certificate(cfg config.Config, log *slog.Logger) (get func(*tls.ClientHelloInfo) (*tls.Certificate, error), trusted bool, err error) {
+	if cfg.HTTP.CertFile != "" {
+		src, err := cert.Files(cfg.HTTP.CertFile, cfg.HTTP.KeyFile, log)
+		if err != nil {
+			return nil, false, err
+		}
+		return src.GetCertificate, true, nil
+	}
+	src, err := cert.SelfSigned(filepath.Join(cfg.State.Dir, "tls"), cert.Hosts(), log)
+	if err != nil {
+		return nil, false, err
+	}
+	return src.GetCertificate, false, nil
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		if !strings.Contains(s, "/") {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("trusted proxy: %w", err)
+			}
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("trusted proxy: %w", err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func closing(log *slog.Logger, what string, f func() error) {
+	if err := f(); err != nil {
+		log.Error("close "+what, "err", err)
+	}
+}
