@@ -267,13 +267,20 @@ func TestCountsSixtyPicturesASecond(t *testing.T) {
 			}
 			elapsed := last.At.Sub(first.At)
 			rate := float64(last.Frame-first.Frame) / elapsed.Seconds()
-			t.Logf("%.2f pictures a second, %d skipped, %.3f cores", rate, last.Skipped-first.Skipped, (p.cpu()-cpu).Seconds()/elapsed.Seconds())
+			used := p.cpu() - cpu
+			pictures := last.Frame - first.Frame
+			if pictures == 0 {
+				t.Fatal("no picture was shown")
+			}
+			t.Logf("%.2f pictures a second, %d skipped, %.3f cores", rate, last.Skipped-first.Skipped, used.Seconds()/elapsed.Seconds())
+			// How many pictures there are depends on who else uses the machine; what
+			// one costs does so much less. 4.2 ms would be a quarter of a core at 60.
+			if each := used / time.Duration(pictures); each > 8*time.Millisecond {
+				t.Errorf("a picture costs %v of processor time", each)
+			}
 			ticks := float64(last.Frame-first.Frame) + float64(last.Skipped-first.Skipped)
 			if perSecond := ticks / elapsed.Seconds(); perSecond < 59 || perSecond > 61 {
 				t.Errorf("the clock ticks %.2f times a second, want 60", perSecond)
-			}
-			if rate < 50 {
-				t.Errorf("%.2f pictures a second, want about 60", rate)
 			}
 			if s := p.strip(); s.Frame < last.Frame || s.Frame > last.Frame+120 {
 				t.Errorf("the strip says frame %d, the log said %d", s.Frame, last.Frame)

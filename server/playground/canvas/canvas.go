@@ -107,6 +107,9 @@ func (l Light) Shine(m Image, x, y int, c Color) {
 	for r := range n {
 		x0 := x - l.radius
 		row := m.Row(y-l.radius+r, x0, x0+n)
+		if len(row) == 0 {
+			continue
+		}
 		level := l.level[r*n+max(0, -x0):]
 		for i := range row {
 			if v := uint32(level[i]); v != 0 {

@@ -199,12 +199,16 @@ func (w *Window) fill(width, height uint16) {
 }
 
 // Free is a picture of the window's size that may be drawn on, nil while the
-// server still reads both.
+// server still reads both. It waits for the server only after the window has
+// become larger than ever.
 func (w *Window) Free() (*Picture, error) {
+	var free *Picture
 	for i, p := range w.pictures {
 		if p != nil && p.shown {
 			continue
 		}
+		// Both are made together: the second must not have to be made, which takes
+		// an answer of the server, when the server is busy with the first.
 		if p == nil || p.Width != w.Width || p.Height != w.Height {
 			n, err := w.newPicture(p, i)
 			if err != nil {
@@ -212,9 +216,11 @@ func (w *Window) Free() (*Picture, error) {
 			}
 			w.pictures[i], p = n, n
 		}
-		return p, nil
+		if free == nil {
+			free = p
+		}
 	}
-	return nil, nil
+	return free, nil
 }
 
 // newPicture makes a picture of the window's size, in old's memory if it fits.
