@@ -229,7 +229,8 @@ func TestAnUnknownNameCostsAsMuchAsAWrongPassword(t *testing.T) {
 		return took[len(took)/2]
 	}
 	wrong, unknown := median("anna"), median("nobody")
-	if unknown < wrong/2 || unknown > wrong*2 {
+	// Without the decoy it would be a thousandth; a busy machine makes a factor.
+	if unknown < wrong/4 {
 		t.Errorf("an unknown name takes %s, a wrong password %s", unknown, wrong)
 	}
 }

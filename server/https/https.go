@@ -52,7 +52,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		// A dead HTTP/2 connection is noticed although nothing is written to it.
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second, WriteByteTimeout: 30 * time.Second},
 		BaseContext: func(net.Listener) context.Context { return requests },
-		ErrorLog:    slog.NewLogLogger(quiet{log.Handler()}, slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(quiet{log.Handler()}, slog.LevelWarn),
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(l, "", "") }()
@@ -82,7 +82,8 @@ type quiet struct{ slog.Handler }
 
 // Handle is slog.Handler's.
 func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "TLS handshake error") && !q.Handler.Enabled(ctx, slog.LevelDebug) {
+	noise := strings.Contains(r.Message, "TLS handshake error") || strings.Contains(r.Message, "error reading preface")
+	if noise && !q.Handler.Enabled(ctx, slog.LevelDebug) {
 		return nil
 	}
 	return q.Handler.Handle(ctx, r)

@@ -75,6 +75,9 @@ func Kinds() []Kind {
 		{auth.ErrNotFound, "not-found", http.StatusNotFound, "There is nothing here"},
 		{nil, "rate-limited", http.StatusTooManyRequests, "Too many attempts"},
 		{ErrNoApp, "app-not-found", http.StatusNotFound, "There is no such program"},
+		{nil, "whep-resource-not-found", http.StatusNotFound, "There is no such player"},
+		{nil, "etag-mismatch", http.StatusPreconditionFailed, "The ETag is not the player's"},
+		{nil, "ice-restart-unsupported", http.StatusUnprocessableEntity, "Make a new player instead of an ICE restart"},
 		{catalog.ErrNoIcon, "icon-not-found", http.StatusNotFound, "There is no such icon"},
 
 		{nil, media.CauseSessionGone, http.StatusNotFound, "There is no such session"},
