@@ -86,11 +86,19 @@ func (d *Devices) run(ctx context.Context, display media.Display, in <-chan medi
 	r := &runner{devices: d, board: b, eye: screen.NewEye()}
 	watching, blind := context.WithCancel(ctx)
 	lost := make(chan error, 1)
-	go func() { lost <- r.eye.Watch(watching, display, note) }()
+	go func() {
+		err := r.eye.Watch(watching, display, note)
+		lost <- err
+		if err != nil {
+			cut() // the eye asks the server something all the time, injection does not
+		}
+	}()
 	err = r.loop(ctx, in, lost)
 	blind()
 	if !r.blind {
-		<-lost // its connection closes with its context
+		if seen := <-lost; seen != nil { // its connection closes with its context
+			err = seen
+		}
 	}
 	still := b.remains.clone()
 	undoing, done := context.WithTimeout(life, undoBound)

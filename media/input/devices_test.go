@@ -468,6 +468,21 @@ func TestHungServerAndWhatItLeaves(t *testing.T) {
 	}
 }
 
+func TestHungServerIsNoticedWithoutInput(t *testing.T) {
+	_, _, _, server, _, over := bench(t, 640, 360)
+	if err := server.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-over:
+		if !errors.Is(err, x11.ErrHung) {
+			t.Errorf("Run returned %v, want ErrHung", err)
+		}
+	case <-time.After(8 * time.Second):
+		t.Error("Run still waits for a hung server after 8 s")
+	}
+}
+
 func TestServerDeathIsAnError(t *testing.T) {
 	_, _, _, server, _, over := bench(t, 640, 360)
 	if err := server.Kill(); err != nil {
