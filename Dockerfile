@@ -1,7 +1,7 @@
 # Fenrir as a container: it needs no privileges and no special devices.
 #
 #   docker build -t fenrir .
-#   docker run --rm -p 8443:8443/tcp -p 8443:8443/udp -p 8444:8444/tcp -v fenrir:/var/lib/fenrir fenrir
+#   docker run --rm --shm-size 1g -p 8443:8443/tcp -p 8443:8443/udp -p 8444:8444/tcp -v fenrir:/var/lib/fenrir fenrir
 #
 # docs/install.md says how its address is announced and how it gets a GPU.
 

@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The commit is stamped into the binary, unless git refuses to read the clone
 # (one that belongs to another user, or an unpacked archive).
-BUILDFLAGS := -trimpath -buildvcs=$(shell git status --porcelain >/dev/null 2>&1 && echo auto || echo false)
+BUILDFLAGS := -buildvcs=$(shell git status --porcelain >/dev/null 2>&1 && echo auto || echo false)
 
 # NVIDIA marks functions of its header as deprecated, 130 lines of it.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
