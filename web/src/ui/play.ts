@@ -63,6 +63,7 @@ export class Play {
   readonly #typing: HTMLElement;
   readonly #field: HTMLTextAreaElement;
   readonly #toolbar: Toolbar;
+  readonly #now = h("p", { class: "muted small", role: "status" });
   readonly #title = h("span", { class: "toolbar-title" }, "");
   readonly #volume: HTMLInputElement;
   #steps: StepsPanel | null = null;
@@ -283,6 +284,7 @@ export class Play {
     this.#title.textContent = session.app.title;
     document.title = `${session.app.title} · Fenrir`;
     this.#steps?.session(session);
+    this.#tellNow();
     this.#settle(session);
     if (session.phase === "ended" && this.#player?.link.state !== "down") {
       this.#player?.link.give(session.cause ?? { code: "session-ended" });
@@ -534,18 +536,24 @@ export class Play {
     }
     const mimes = browserParts.capabilities().map((c) => c.mimeType);
     const close = h("button", { class: "icon-button", type: "button", "aria-label": "Close", on: { click: () => this.#toggleQuality() } }, icon("close"));
-    const agreed = this.#player?.agreedCodec;
+    this.#tellNow();
     fill(
       this.#quality,
       h("div", { class: "panel-title" }, h("h2", {}, "Quality and sound"), close),
       h("div", { class: "fields" }, ...qualityFields((name) => this.#prefChanged(name), this.#parts.limits, decodable(mimes, "auto"))),
       h("label", { class: "volume" }, icon("sound"), h("span", { class: "sr-only" }, "Volume"), this.#volume),
-      agreed ? h("p", { class: "muted small" }, `Now: ${codecNames[agreed]}, ${this.#session?.width ?? 0} × ${this.#session?.height ?? 0}. Bitrate and codec are this tab's; the rest is the session's.`) : null,
+      this.#now,
     );
     this.#quality.onkeydown = (event) => {
       if (event.key === "Escape") this.#toggleQuality();
     };
     this.#quality.querySelector<HTMLElement>("select")?.focus();
+  }
+
+  #tellNow(): void {
+    const agreed = this.#player?.agreedCodec;
+    const s = this.#session;
+    this.#now.textContent = agreed && s ? `Now: ${codecNames[agreed]}, ${s.width} × ${s.height}, up to ${s.fps} fps. Bitrate and codec are this tab's; the rest is the session's.` : "";
   }
 
   #prefChanged(name: keyof Prefs): void {
