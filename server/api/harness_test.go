@@ -232,8 +232,9 @@ func open(t *testing.T, adjust ...func(*API)) *door {
 	d := &door{t: t, sessions: &fakeSessions{}, log: &safeBuffer{}, signals: make(chan signalCall, 8), pool: x509.NewCertPool()}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
+	opened := time.Now() // stands still, so that a slow machine gives no attempts back
 	d.store, err = auth.Open(auth.Options{Path: filepath.Join(dir, "users.db"), CookieLifetime: time.Hour, MaxLogins: 8,
-		Argon2: auth.Params{MemoryMiB: 1, Passes: 1, Lanes: 1}, Hashing: 2, PerMinute: 60, Burst: 5, Log: log})
+		Argon2: auth.Params{MemoryMiB: 1, Passes: 1, Lanes: 1}, Hashing: 2, PerMinute: 60, Burst: 5, Log: log, Now: func() time.Time { return opened }})
 	if err != nil {
 		t.Fatal(err)
 	}
