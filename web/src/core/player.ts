@@ -15,6 +15,8 @@ import type { Cause, Codec, GrantBits, SessionState, Timing } from "./types";
 
 /** How often the player looks after the stream, ms. */
 const WATCH_MS = 1000;
+/** Least time between two samples of the statistics, ms. */
+const STATS_MS = 250;
 /** How long frames may arrive without being painted before a key frame is asked for, and before a new connection is. */
 const BLACK_MS = 5000;
 const DEAD_MS = 10_000;
@@ -78,6 +80,8 @@ export class Player extends Emitter<PlayerEvents> {
   #received = 0;
   #movedAt = 0;
   #agreed: Codec | null = null;
+  #sample: Promise<Stats> | null = null;
+  #sampledAt = 0;
   readonly #timeline: Record<string, number> = {};
 
   constructor(options: PlayerOptions) {
@@ -163,8 +167,23 @@ export class Player extends Emitter<PlayerEvents> {
     this.link.connection?.setMaxKbps(kbps);
   }
 
-  /** The browser's report and ours as numbers; rates are over the time since the last call. */
-  async stats(): Promise<Stats> {
+  /**
+   * The browser's report and ours as numbers. Rates are over the time since the
+   * sample before; within STATS_MS everybody gets the same one.
+   */
+  stats(): Promise<Stats> {
+    const now = performance.now();
+    if (!this.#sample || now - this.#sampledAt >= STATS_MS) {
+      this.#sampledAt = now;
+      const before: Promise<unknown> = this.#sample ?? Promise.resolve();
+      // One after the other: the report may take longer than anybody waits.
+      const measure = (): Promise<Stats> => this.#measure();
+      this.#sample = before.then(measure, measure);
+    }
+    return this.#sample;
+  }
+
+  async #measure(): Promise<Stats> {
     const peer = this.link.connection?.peer;
     const report = peer ? await peer.getStats() : new Map<string, unknown>();
     return this.#meter.sample(report as unknown as Iterable<[string, unknown]>, performance.now(), {

@@ -41,7 +41,7 @@ export interface Diagnostics {
   readonly input: { keys: readonly number[]; buttons: readonly number[]; sent: Record<string, number> };
   /** "none", "locked" (a gesture is missing), "muted" or "playing". */
   readonly sound: string;
-  /** Numbers of the stream; rates are over the time since the last call, by whomever. */
+  /** Numbers of the stream; rates are over the time since the last sample, at least 250 ms. */
   stats(): Promise<Stats | null>;
   /** Root mean square of the sound at this moment, 0…1, before volume and mute. */
   audioLevel(): number;

@@ -4,6 +4,7 @@ import { browserParts } from "../core/connection";
 import { displaySize } from "../core/geometry";
 import { Player } from "../core/player";
 import { TypingField } from "../core/typing";
+import type { Stats } from "../core/stats";
 import type { App, Cause, Limits, SessionPatch, SessionState } from "../core/types";
 import { landscape } from "./art";
 import { explain, type Way } from "./causes";
@@ -115,6 +116,7 @@ export class Play {
       { testid: "leave", icon: "leave", label: "Leave", keys: "Ctrl+Alt+Shift+Q", act: () => this.#leave() },
       { testid: "end", icon: "power", label: "End", danger: true, act: () => void this.#end() },
     ]);
+    this.#toolbar.back = () => this.#stage.focus({ preventScroll: true });
     this.#toolbar.pinned = () => !this.#quality.hidden || !this.#typing.hidden;
     this.element = h(
       "div",
@@ -518,9 +520,12 @@ export class Play {
     if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
     this.#statsTimer = null;
     if (!open) return;
+    let shown: Stats | null = null;
     const show = async (): Promise<void> => {
       const stats = await this.#player?.stats();
-      if (stats && !element.hidden) this.#stats.show(stats);
+      if (!stats || stats === shown || element.hidden) return;
+      shown = stats;
+      this.#stats.show(stats);
     };
     void show();
     this.#statsTimer = setInterval(() => void show(), STATS_MS);

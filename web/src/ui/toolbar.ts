@@ -25,8 +25,12 @@ export class Toolbar {
   readonly #handle: HTMLButtonElement;
   readonly #buttons = new Map<string, HTMLButtonElement>();
   #timer: ReturnType<typeof setTimeout> | null = null;
+  /** It came out because the mouse came near: a click that follows means to open, too. */
+  #hovered = false;
   /** While true the toolbar stays open: a panel of it is. */
   pinned: () => boolean = () => false;
+  /** Gives the focus back to the picture. */
+  back: () => void = () => undefined;
 
   constructor(title: HTMLElement, tools: readonly Tool[]) {
     this.#handle = h("button", { class: "handle", type: "button", "aria-expanded": "true", "aria-controls": "toolbar", "aria-label": "Controls", data: { testid: "toolbar-handle" } }, icon("more"));
@@ -38,19 +42,30 @@ export class Toolbar {
         icon(tool.icon),
         h("span", { class: "tool-name" }, tool.label),
       );
-      button.addEventListener("click", () => {
+      button.addEventListener("click", (event) => {
         this.open();
         tool.act();
+        // Who clicked goes on playing; who came by keyboard goes on choosing.
+        if (event.detail > 0 && this.#bar.contains(document.activeElement)) this.back();
       });
       this.#buttons.set(tool.testid, button);
       this.#bar.append(button);
     }
     this.element = h("div", { class: "dock open" }, this.#bar, this.#handle);
-    this.#handle.addEventListener("click", () => (this.isOpen ? this.close() : this.open()));
-    this.element.addEventListener("pointerenter", (event) => {
-      if (event.pointerType === "mouse") this.open();
+    this.#handle.addEventListener("click", (event) => {
+      if (event.detail > 0) this.back();
+      if (this.isOpen && !this.#hovered) this.close();
+      else this.open();
     });
-    this.element.addEventListener("pointerleave", () => this.#later());
+    this.element.addEventListener("pointerenter", (event) => {
+      if (event.pointerType !== "mouse") return;
+      this.#hovered = !this.isOpen;
+      this.open();
+    });
+    this.element.addEventListener("pointerleave", () => {
+      this.#hovered = false;
+      this.#later();
+    });
     this.element.addEventListener("focusin", () => this.open());
     this.element.addEventListener("focusout", () => this.#later());
     this.#bar.addEventListener("keydown", (event) => this.#arrows(event));
@@ -113,8 +128,13 @@ export class Toolbar {
     }, HIDE_MS);
   }
 
-  /** Arrows move between the buttons, as in any toolbar. */
+  /** Arrows move between the buttons, as in any toolbar; Escape leaves it. */
   #arrows(event: KeyboardEvent): void {
+    if (event.key === "Escape") {
+      this.back();
+      this.close();
+      return;
+    }
     const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (step === 0 || event.target instanceof HTMLInputElement) return;
     const buttons = [...this.#bar.querySelectorAll<HTMLElement>("button:not([hidden])")];
