@@ -55,7 +55,11 @@ func openBoard(ctx context.Context, display media.Display, left *remains) (*boar
 		return nil, err
 	}
 	b := &board{conn: c, remains: left}
-	if err := b.prepare(ctx); err != nil {
+	err = b.prepare(ctx)
+	if err == nil {
+		err = b.lockNumbers(ctx, display)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -93,22 +97,7 @@ func (b *board) prepare(ctx context.Context) error {
 		return fmt.Errorf("ask for the size of the screen: %w", err)
 	}
 	b.width, b.height = int(g.Width), int(g.Height)
-	if err := b.undo(ctx); err != nil {
-		return err
-	}
-	return b.numLock(ctx)
-}
-
-// numLock turns Num Lock on, as it is on real keyboards: the page sends keys by
-// position, and those of the numeric pad shall be digits.
-func (b *board) numLock(ctx context.Context) error {
-	k, state, err := b.look(ctx)
-	if err != nil || k.numLock == 0 || state&k.numMask != 0 {
-		return err
-	}
-	b.fake(xproto.KeyPress, byte(k.numLock))
-	b.fake(xproto.KeyRelease, byte(k.numLock))
-	return nil
+	return b.undo(ctx)
 }
 
 // look gives the keymap, read again if it has changed, and the modifiers that

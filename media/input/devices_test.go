@@ -121,6 +121,35 @@ func TestKeysOfALayout(t *testing.T) {
 	}
 }
 
+func TestNumLockIsOnWithoutAKeyPress(t *testing.T) {
+	in, o, d, _, dev, _ := bench(t, 640, 360)
+	o.quiet()
+	digit := func() bool {
+		t.Helper()
+		in <- media.Input{Kind: media.KeyDown, Key: 0x67}
+		ev := o.next().(xproto.KeyPressEvent)
+		in <- media.Input{Kind: media.KeyUp, Key: 0x67}
+		o.next()
+		return ev.State&o.keys.numMask != 0
+	}
+	if !digit() {
+		t.Error("Num Lock is off")
+	}
+	if err := dev.SetLayout(t.Context(), d, "de"); err != nil {
+		t.Fatal(err)
+	}
+	if !digit() {
+		t.Error("Num Lock is off after another layout")
+	}
+	for _, kind := range []media.InputKind{media.KeyDown, media.KeyUp} { // the player's own Num Lock
+		in <- media.Input{Kind: kind, Key: 0x90}
+		o.next()
+	}
+	if digit() {
+		t.Error("Num Lock does not go off")
+	}
+}
+
 func TestLayoutsThatAreNone(t *testing.T) {
 	d, server := screentest.Xvfb(t, 640, 360)
 	dev := &Devices{Log: quietLog()}
@@ -178,7 +207,7 @@ func TestTextIsTyped(t *testing.T) {
 					t.Errorf("got %q, want %q", got, text)
 				}
 			}
-			o.next() // the last release
+			o.settled(in)
 			if mask, keys := o.state(); len(keys) > 0 || mask&^o.keys.numMask != 0 {
 				t.Errorf("left pressed: modifiers %#x, keys %v", mask, keys)
 			}
@@ -207,16 +236,12 @@ func TestTextNextToHeldKeysAndLocks(t *testing.T) {
 		if got := o.read(len([]rune(text))); got != text {
 			t.Errorf("%s held: got %q, want %q", name, got, text)
 		}
-		in <- media.Input{Kind: media.ButtonDown, Button: 1} // comes after all of the text
-		for describe(o.next()) != "press 1" {
-		}
+		o.settled(in)
 		if _, after := o.state(); !slices.Equal(before, after) {
 			t.Errorf("%s held: keys %v before the text, %v after it", name, before, after)
 		}
 		in <- media.Input{Kind: media.ReleaseAll}
-		for range len(hold) + 1 {
-			o.next()
-		}
+		o.settled(in)
 		if mask, keys := o.state(); len(keys) > 0 || mask&^o.keys.numMask != 0 {
 			t.Errorf("%s: left after ReleaseAll: %#x %v", name, mask, keys)
 		}

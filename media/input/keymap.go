@@ -24,7 +24,6 @@ type keymap struct {
 	altGr       xproto.Keycode
 	altGrMask   uint16
 	numMask     uint16
-	numLock     xproto.Keycode
 	spare       []xproto.Keycode // keys that mean nothing
 }
 
@@ -76,7 +75,7 @@ func (k *keymap) study() {
 					}
 				case keysym.NumLock:
 					if k.numMask == 0 || col == 0 {
-						k.numLock, k.numMask = code, 1<<m
+						k.numMask = 1 << m
 					}
 				}
 			}

@@ -109,6 +109,9 @@ func (p *panel) help(m canvas.Image, s *player) {
 	p.mono.Draw(m, p.pad, y, inkDim, line)
 }
 
+// bottom is the first row below the one line that latency mode has.
+func (p *panel) bottom() int { return p.y + p.mono.Line + p.pad }
+
 // keys shows the last keys as caps, lit while they are down.
 func (p *panel) keys(m canvas.Image, x, y int, e *echo) {
 	for _, k := range e.keys {

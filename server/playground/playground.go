@@ -103,8 +103,10 @@ type player struct {
 	echo    *echo
 	frame   uint32
 	skipped uint64
-	white   bool // latency mode's colour
-	dirty   bool // latency mode: something to show
+	white   bool    // latency mode's colour
+	painted [2]flat // what the two pictures are below the panel
+	visible flat    // what the screen is
+	dirty   bool    // latency mode: something to show
 	ready   bool
 	quit    bool
 	shown   []time.Time // of the last second
@@ -113,6 +115,13 @@ type player struct {
 	pointer xwin.Pointer
 	panel   *panel
 	scenes  scenes
+}
+
+// flat says that a picture is of one colour below the panel, as in latency mode.
+type flat struct {
+	is            bool
+	white         bool
+	width, height int
 }
 
 // errDisplayGone ends the playground when the X server goes away.
@@ -251,13 +260,25 @@ func (p *player) draw() error {
 	if err := p.panel.fit(m.Width, m.Height); err != nil {
 		return err
 	}
-	p.scenes.draw(p, m)
+	want := flat{p.mode == Latency, p.white, m.Width, m.Height}
+	rows := m.Height
+	if want.is {
+		rows = p.panel.bottom()
+	}
+	if !want.is || p.painted[pic.Index] != want {
+		p.scenes.draw(p, m)
+	} else {
+		p.scenes.paint(p, m, rows)
+	}
 	strip := p.echo.strip
 	strip.Frame = p.frame
 	strip.draw(m)
 	p.panel.draw(m, p)
-	p.win.Show(pic, 0, 0, m.Width, m.Height)
-	p.dirty = false
+	if p.visible != want || !want.is {
+		rows = m.Height
+	}
+	p.win.Show(pic, 0, 0, m.Width, rows)
+	p.painted[pic.Index], p.visible, p.dirty = want, want, false
 	now := time.Now()
 	p.shown = append(p.shown, now)
 	for now.Sub(p.shown[0]) > time.Second {
@@ -303,6 +324,8 @@ func (p *player) handle(ev xgb.Event) error {
 		p.scenes.button(p.echo.x, p.echo.y, int(e.Detail))
 	case xproto.ButtonReleaseEvent:
 		p.echo.buttonRelease(e)
+	case xproto.ExposeEvent:
+		p.visible, p.dirty = flat{}, true
 	case xproto.MotionNotifyEvent, xproto.ClientMessageEvent:
 		p.echo.motion(ev, p.win.Width, p.win.Height)
 	case xproto.FocusInEvent:

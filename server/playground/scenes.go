@@ -34,12 +34,17 @@ func (s *scenes) draw(p *player, m canvas.Image) {
 	case Busy:
 		s.busy.Draw(m)
 	case Latency:
-		paint := canvas.Color(0)
-		if p.white {
-			paint = 0xffffff
-		}
-		m.Fill(0, 0, m.Width, m.Height, paint)
+		s.paint(p, m, m.Height)
 	}
+}
+
+// paint gives the first rows of the picture latency mode's colour.
+func (s *scenes) paint(p *player, m canvas.Image, rows int) {
+	color := canvas.Color(0)
+	if p.white {
+		color = 0xffffff
+	}
+	m.Fill(0, 0, m.Width, rows, color)
 }
 
 // key steers the wolf.
