@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"syscall"
 
 	"github.com/go-gst/go-gst/gst"
@@ -19,8 +18,6 @@ import (
 
 // errParent is that the parent cannot be reached, which ends everything.
 var errParent = errors.New("parent is gone")
-
-func threads() int { return min(runtime.NumCPU(), 4) }
 
 // Main runs a media worker whose parent is at the other end of conn, as
 // package worker starts it. The process is meant to end with it: it returns the

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/go-gst/go-gst/gst"
@@ -79,7 +80,7 @@ func row(e encoders.Entry) media.Encoder {
 
 // tryEntry encodes a few pictures and wants a key frame first.
 func tryEntry(e encoders.Entry) error {
-	c, err := newCodec(e, encoders.Params{Kbps: 2000, FPS: 60, Threads: threads(), Pixels: probeWidth * probeHeight})
+	c, err := newCodec(e, encoders.Params{Kbps: 2000, FPS: 60, Cores: runtime.NumCPU(), Pixels: probeWidth * probeHeight})
 	if err != nil {
 		var cause *media.Cause
 		if errors.As(err, &cause) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"fenrir/media"
 	"fenrir/media/pipeline/capture"
 	"fenrir/media/pipeline/encoders"
+	"fenrir/media/pipeline/h264"
 	"fenrir/media/pipeline/pace"
 	"fenrir/media/wire"
 )
@@ -72,7 +74,7 @@ func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec
 	v.width, v.height = evenSize(screen)
 	fps := min(max(spec.FPS, minNominal), maxNominal)
 	v.nominal = time.Second / time.Duration(fps)
-	v.codec, err = newCodec(entry, encoders.Params{Kbps: v.kbps(fps), FPS: fps, Threads: threads(), Pixels: v.width * v.height})
+	v.codec, err = newCodec(entry, encoders.Params{Kbps: v.kbps(fps), FPS: fps, Cores: runtime.NumCPU(), Pixels: v.width * v.height})
 	if err != nil {
 		return nil, err
 	}
@@ -285,11 +287,15 @@ func (v *video) emit(u pulled, frame uint32) error {
 	if !ok {
 		return fmt.Errorf("encode: a frame of time %v came out that did not go in", u.at)
 	}
-	now := media.Now()
-	st.Encoded, st.Emitted = now, now
+	st.Encoded = media.Now()
+	data := u.data
+	if u.key && v.codec.entry.Codec == media.H264 {
+		data = h264.Prompt(data)
+	}
+	st.Emitted = media.Now()
 	return v.out.Unit(media.Unit{
 		Kind: media.Video, Codec: v.codec.entry.Codec, Key: u.key, Frame: frame,
-		Width: uint16(u.width), Height: uint16(u.height), Stages: st, Data: u.data,
+		Width: uint16(u.width), Height: uint16(u.height), Stages: st, Data: data,
 	})
 }
 

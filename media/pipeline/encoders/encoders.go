@@ -50,7 +50,7 @@ func prop(name string, values ...string) Prop { return Prop{name, values} }
 type Params struct {
 	Kbps    int // of the stream, at nominal frame rate
 	FPS     int // nominal frames a second
-	Threads int // that may be used
+	Cores   int // of the machine
 	Pixels  int // of a picture
 }
 
@@ -63,19 +63,47 @@ func (p Params) Fill(value string) string {
 	return strings.NewReplacer(
 		"{kbps}", fmt.Sprint(p.Kbps),
 		"{bps}", fmt.Sprint(1000*p.Kbps),
-		"{threads}", fmt.Sprint(p.Threads),
-		"{vbv-ms}", fmt.Sprint(vbvFrames*1000/max(p.FPS, 1)),
-		"{vbv-kbit}", fmt.Sprint(max(vbvFrames*frameBits/1000, 1)),
+		"{threads}", fmt.Sprint(p.threads()),
+		"{vbv-ms}", fmt.Sprint(vbv*1000/100/max(p.FPS, 1)),
+		"{vbv-kbit}", fmt.Sprint(max(vbv*frameBits/100/1000, 1)),
 		"{x264-preset}", p.x264Preset(),
+		"{vp8-threads}", fmt.Sprint(p.vp8Threads()),
 	).Replace(value)
 }
 
-// vbvFrames is the size of the rate control's buffer in frames: what a single
-// frame can delay those after it.
-const vbvFrames = 2
+// vbv is the size of the rate control's buffer in hundredths of a frame: what a
+// single frame can delay those after it. With one frame, key frames of a detailed
+// picture look coarse; with two, they take twice as long to send.
+const vbv = 150
 
-// x264Preset is the best one that leaves time for the program.
-func (p Params) x264Preset() string { return "ultrafast" }
+// threads is the number of slices that one frame is encoded in at once.
+func (p Params) threads() int { return min(max(p.Cores, 1), 4) }
+
+// x264Preset is the best one that leaves most of the machine to the program. At
+// 10 Mbit/s, 720p60 and game-like motion they take 6.4, 8.8 and 13.3 ms of CPU
+// time a frame for 36.4, 37.0 and 37.5 dB.
+func (p Params) x264Preset() string {
+	load := p.Pixels * p.FPS
+	if p.Pixels == 0 {
+		load = 1920 * 1080 * p.FPS
+	}
+	switch cores := p.Cores * 1280 * 720 * 60; {
+	case cores >= 12*load:
+		return "veryfast"
+	case cores >= 6*load:
+		return "superfast"
+	}
+	return "ultrafast"
+}
+
+// vp8Threads are few: libvpx's wait for each other by spinning, which on a busy
+// machine costs more than it wins.
+func (p Params) vp8Threads() int {
+	if p.Pixels <= 1280*720 {
+		return 1
+	}
+	return max(p.threads()/2, 2)
+}
 
 // caps of encoded streams.
 var media2caps = map[media.Codec]string{
@@ -115,7 +143,7 @@ func Table() []Entry {
 			Elements: []Element{{
 				Factory: "vp8enc", Format: "I420",
 				Props: []Prop{
-					prop("deadline", "1"), prop("cpu-used", "-6"), prop("threads", "{threads}"), prop("token-partitions", "2"),
+					prop("deadline", "1"), prop("cpu-used", "-12"), prop("threads", "{vp8-threads}"), prop("token-partitions", "2"),
 					prop("lag-in-frames", "0"), prop("end-usage", "cbr"), prop("keyframe-mode", "disabled"), prop("keyframe-max-dist", infinite),
 					prop("buffer-size", "100"), prop("buffer-initial-size", "50"), prop("buffer-optimal-size", "60"),
 					prop("undershoot", "100"), prop("overshoot", "15"), prop("max-intra-bitrate", "300"),
