@@ -2,7 +2,6 @@ package desktop
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/environ"
+	"fenrir/media/desktop/traces"
+	"fenrir/media/desktop/tree"
 	"fenrir/media/x11"
 )
 
@@ -35,7 +37,7 @@ const (
 )
 
 // ErrLeft is in the chain of errors that name processes which could not be ended.
-var ErrLeft = errors.New("processes are left")
+var ErrLeft = tree.ErrLeft
 
 // Desktop is one session's display, sound server and program. It is used once.
 type Desktop struct {
@@ -75,18 +77,13 @@ func (d *Desktop) Run(ctx context.Context, on func(media.DesktopEvent)) error {
 	return err
 }
 
-var (
-	sessionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
-	layoutName  = regexp.MustCompile(`^([A-Za-z0-9_,]{1,32})(?:\(([A-Za-z0-9_,-]{0,64})\))?$`)
-)
-
-func validSession(s string) bool { return sessionName.MatchString(s) }
+var layoutName = regexp.MustCompile(`^([A-Za-z0-9_,]{1,32})(?:\(([A-Za-z0-9_,-]{0,64})\))?$`)
 
 // check refuses a Spec that cannot work.
 func check(s media.DesktopSpec) error {
 	const maxSocketPath = 107 // bytes, sockaddr_un
 	switch {
-	case !validSession(s.Session):
+	case !traces.ValidSession(s.Session):
 		return errors.New("session id is not made of letters, digits, _ and -")
 	case !filepath.IsAbs(s.Runtime) || filepath.Clean(s.Runtime) != s.Runtime:
 		return errors.New("runtime folder is not an absolute, clean path")
@@ -127,7 +124,7 @@ func (f *failure) Unwrap() error { return f.cause }
 type supervisor struct {
 	d           *Desktop
 	cmd         *exec.Cmd
-	id          identity
+	id          tree.ID
 	conn        net.Conn
 	framebuffer string
 	babble      *tail // what it printed: nothing, unless it crashed
@@ -140,11 +137,11 @@ type supervisor struct {
 
 // start makes the runtime folder and starts the supervisor.
 func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
-	server, err := self()
+	server, err := tree.Self()
 	if err != nil {
 		return nil, err
 	}
-	boot, err := bootID()
+	boot, err := traces.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -153,14 +150,14 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 		news: make(chan news, 16), ended: make(chan struct{}),
 	}
 	if d.Spec.Kind != media.DisplayExternal {
-		p.framebuffer = framebufferFolder()
+		p.framebuffer = traces.NewFramebuffer()
 	}
-	if err := makeRuntime(d.Spec.Runtime, owner{d.Spec.Session, server, boot, p.framebuffer}); err != nil {
+	if err := traces.Make(d.Spec.Runtime, traces.Owner{Session: d.Spec.Session, Server: server, Boot: boot, Framebuffer: p.framebuffer}); err != nil {
 		return nil, fmt.Errorf("make runtime folder: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeTree(ctx, d.Spec.Runtime))
+			err = errors.Join(err, traces.RemoveTree(ctx, d.Spec.Runtime))
 		}
 	}()
 
@@ -183,7 +180,7 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 
 	p.cmd = exec.Command(d.Exe, d.Args...)
 	p.cmd.Dir = "/"
-	p.cmd.Env = append(passedOn(os.Environ()), marker+"="+d.Spec.Session,
+	p.cmd.Env = append(environ.PassedOn(os.Environ()), tree.Marker+"="+d.Spec.Session,
 		"GOMAXPROCS=2", "GOGC=50", "GOMEMLIMIT=24MiB") // it idles: let it be small
 	p.cmd.Stderr = p.babble
 	p.cmd.ExtraFiles = []*os.File{theirs}
@@ -192,8 +189,8 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start supervisor: %w", err)
 	}
-	if row, err := readProcess(p.cmd.Process.Pid); err == nil { // not reaped yet, so its row is there
-		p.id = row.identity
+	if row, err := tree.Read(p.cmd.Process.Pid); err == nil { // not reaped yet, so its row is there
+		p.id = row.ID
 	}
 	p.help.Go(func() { // ends with the process, which end kills
 		defer close(p.ended)
@@ -208,17 +205,6 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 		return nil, errors.Join(err, p.end(context.WithoutCancel(ctx)))
 	}
 	return p, nil
-}
-
-// framebufferFolder names a folder in shared memory, or nothing when that has too
-// little room, as in many containers: then the framebuffer is kept in the runtime
-// folder, which costs disk writes.
-func framebufferFolder() string {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(shm, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < framebufferSpace || unix.Access(shm, unix.W_OK) != nil {
-		return ""
-	}
-	return filepath.Join(shm, framebufferPrefix+rand.Text())
 }
 
 // send gives the supervisor an order. It blocks at most half a second.
@@ -321,13 +307,13 @@ func (p *supervisor) end(ctx context.Context) error {
 	case <-p.ended:
 	case <-bound.C:
 		p.d.Log.Warn("desktop does not stop, killing it", "session", p.d.Spec.Session)
-		_ = p.id.signal(unix.SIGKILL) // what is left is named below
+		_ = p.id.Signal(unix.SIGKILL) // what is left is named below
 	}
 	_ = p.conn.Close() // nobody is at the other end
 
 	ctx, cancel := context.WithTimeout(ctx, orphanGrace)
 	defer cancel()
-	killed, err := clear(ctx, p.d.Spec.Runtime, p.framebuffer, p.d.Spec.Session)
+	killed, err := traces.Clear(ctx, p.d.Spec.Runtime, p.framebuffer, p.d.Spec.Session)
 	if killed > 0 {
 		p.d.Log.Warn("desktop left processes behind", "session", p.d.Spec.Session, "killed", killed)
 	}
@@ -344,4 +330,13 @@ func (p *supervisor) end(ctx context.Context) error {
 		return fmt.Errorf("end desktop: %w", err)
 	}
 	return nil
+}
+
+// ReapLeftovers ends and removes what the desktops of dead servers left under
+// runtimeRoot, the parent folder of every DesktopSpec.Runtime. It is called when a
+// server starts and touches nothing of a server that is alive. It returns how
+// many desktops it found, and blocks until they are gone, ctx ends, or 10 s have
+// passed; the error names what is left.
+func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (int, error) {
+	return traces.Reap(ctx, runtimeRoot, teardownBound, log)
 }

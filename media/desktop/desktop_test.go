@@ -22,6 +22,8 @@ import (
 	"go.uber.org/goleak"
 
 	"fenrir/media"
+	"fenrir/media/desktop/traces"
+	"fenrir/media/desktop/tree"
 )
 
 // The test binary is every process of a desktop: the supervisor, a server that can
@@ -208,7 +210,7 @@ func gone(t *testing.T, spec media.DesktopSpec, display media.Display) {
 }
 
 func remains(spec media.DesktopSpec, display media.Display) (left []string) {
-	paths := []string{spec.Runtime, spec.Runtime + unfinished}
+	paths := []string{spec.Runtime, spec.Runtime + ".new"}
 	if display.Name != "" && spec.Kind != media.DisplayExternal {
 		n := display.Name[1:]
 		paths = append(paths, "/tmp/.X11-unix/X"+n, "/tmp/.X"+n+"-lock", filepath.Dir(display.Framebuffer))
@@ -221,8 +223,8 @@ func remains(spec media.DesktopSpec, display media.Display) (left []string) {
 	pids, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range pids {
 		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		environ, _ := os.ReadFile(filepath.Join(dir, "environ"))
-		if bytes.Contains(cmdline, []byte(filepath.Dir(spec.Home))) || bytes.Contains(environ, []byte(marker+"="+spec.Session)) {
+		vars, _ := os.ReadFile(filepath.Join(dir, "environ"))
+		if bytes.Contains(cmdline, []byte(filepath.Dir(spec.Home))) || bytes.Contains(vars, []byte(tree.Marker+"="+spec.Session)) {
 			if dir != "/proc/"+strconv.Itoa(os.Getpid()) {
 				left = append(left, dir+": "+strings.ReplaceAll(string(cmdline), "\x00", " "))
 			}
@@ -259,27 +261,27 @@ func appears(t *testing.T, path string) (pid int) {
 }
 
 // service finds a process of the desktop by name.
-func (r *running) service(name string) identity {
+func (r *running) service(name string) tree.ID {
 	r.t.Helper()
-	all, err := table()
+	all, err := tree.Table()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	known := readNotes(r.d.Spec.Runtime).processes
-	for _, p := range marked(all, r.d.Spec.Session, known) {
-		if p.name == name && slices.Contains(known, p.identity) {
-			return p.identity
+	known := traces.ReadNotes(r.d.Spec.Runtime).Processes
+	for _, p := range tree.Marked(all, r.d.Spec.Session, known) {
+		if p.Name == name && slices.Contains(known, p.ID) {
+			return p.ID
 		}
 	}
 	r.t.Fatalf("no process %s", name)
-	return identity{}
+	return tree.ID{}
 }
 
 // supervisor is the desktop's own process.
-func (r *running) supervisor() identity {
+func (r *running) supervisor() tree.ID {
 	r.t.Helper()
-	known := readNotes(r.d.Spec.Runtime).processes
-	if len(known) == 0 || !known[0].alive() {
+	known := traces.ReadNotes(r.d.Spec.Runtime).Processes
+	if len(known) == 0 || !known[0].Alive() {
 		r.t.Fatal("no supervisor")
 	}
 	return known[0]

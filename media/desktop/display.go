@@ -16,6 +16,7 @@ import (
 	"github.com/jezek/xgb/xproto"
 
 	"fenrir/media"
+	"fenrir/media/desktop/traces"
 	"fenrir/media/x11"
 )
 
@@ -84,7 +85,7 @@ func (s *stage) startXvfb(ctx context.Context, folder, cookie, authority string)
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return nil, err
 	}
-	number, err := lockDisplay(s.start.Spec.Runtime)
+	number, err := traces.LockDisplay(s.start.Spec.Runtime)
 	if err != nil {
 		return nil, err
 	}

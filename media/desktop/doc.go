@@ -12,5 +12,6 @@
 // left when the supervisor was killed too.
 //
 // Nothing here is C, and nothing waits without a bound. It imports media,
-// media/x11, golang.org/x/sys and the standard library.
+// media/x11, its own rooms (tree: processes; traces: what lies on the machine;
+// environ: variables), xgb, golang.org/x/sys and the standard library.
 package desktop

@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/traces"
+	"fenrir/media/desktop/tree"
 	"fenrir/media/x11"
 )
 
@@ -65,19 +67,19 @@ func TestLauncherThatForksTheGame(t *testing.T) {
 	ev := r.until(media.DesktopProgram)
 	game := appears(t, file)
 	eventually(t, 5*time.Second, "end of the launcher", func() bool { return !exists(fmt.Sprintf("/proc/%d", ev.PID)) })
-	p, err := readProcess(game)
+	p, err := tree.Read(game)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.parent != r.supervisor().PID {
-		t.Errorf("the game's parent is %d, want the supervisor", p.parent)
+	if p.Parent != r.supervisor().PID {
+		t.Errorf("the game's parent is %d, want the supervisor", p.Parent)
 	}
 	select {
 	case ev := <-r.events:
 		t.Fatalf("got event %+v while the game runs", ev)
 	case <-time.After(4 * doubt): // within which the end of the program would have been told
 	}
-	if err := p.signal(unix.SIGKILL); err != nil {
+	if err := p.Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if ev := r.until(media.DesktopFinished); ev.Cause.Code != media.CauseAppExited {
@@ -158,7 +160,7 @@ func TestDisplayDies(t *testing.T) {
 	// The program is an X client that dies of it: that must not pass for its own end.
 	r := launch(t, program(t, "while setxkbmap -query >/dev/null; do :; done"))
 	r.until(media.DesktopProgram)
-	if err := r.service(xvfb).signal(unix.SIGKILL); err != nil {
+	if err := r.service(xvfb).Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	c := causeOf(t, r.wait(3*time.Second), media.CauseDesktop)
@@ -179,7 +181,7 @@ func TestSupervisorIsKilled(t *testing.T) {
 	appears(t, a)
 	appears(t, b)
 	appears(t, c)
-	if err := r.supervisor().signal(unix.SIGKILL); err != nil {
+	if err := r.supervisor().Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	cause := causeOf(t, r.wait(3*time.Second), media.CauseDesktop)
@@ -195,7 +197,7 @@ func TestSupervisorHangs(t *testing.T) {
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
 	appears(t, file)
-	if err := r.supervisor().signal(unix.SIGSTOP); err != nil {
+	if err := r.supervisor().Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -212,7 +214,7 @@ func TestServicesHang(t *testing.T) {
 	r := launch(t, program(t, "exec sleep 1000"))
 	r.until(media.DesktopProgram)
 	for _, name := range []string{xvfb, "pulseaudio"} {
-		if err := r.service(name).signal(unix.SIGSTOP); err != nil {
+		if err := r.service(name).Signal(unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -267,7 +269,7 @@ func TestExternalDisplay(t *testing.T) {
 			t.Errorf("got display %+v", r.display)
 		}
 		r.stop()
-		if p, err := readProcess(pid); err != nil || p.dead() {
+		if p, err := tree.Read(pid); err != nil || p.Dead() {
 			t.Fatal("the display was ended")
 		}
 		conn, err := x11.Dial(t.Context(), spec.External)
@@ -374,9 +376,9 @@ func TestReapLeftovers(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(filepath.Dir(spec.Home), "up")); err != nil || !exists("/proc/"+string(b)) || !exists(spec.Runtime) {
 		t.Fatal("a living session was touched")
 	}
-	n := readNotes(spec.Runtime)
-	known := n.processes
-	if len(known) != 4 || len(n.displays) != 1 {
+	n := traces.ReadNotes(spec.Runtime)
+	known := n.Processes
+	if len(known) != 4 || len(n.Displays) != 1 {
 		t.Fatalf("got notes %+v, want supervisor, Xvfb, pulseaudio, program, and a display", n)
 	}
 	for _, kill := range []struct {
@@ -387,7 +389,7 @@ func TestReapLeftovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 5*time.Second, "end of the server", func() bool { return !known[0].alive() && dead(pid) })
+	eventually(t, 5*time.Second, "end of the server", func() bool { return !known[0].Alive() && dead(pid) })
 	if left := remains(spec, display); len(left) < 5 { // folder, framebuffer, socket, lock, sleeper
 		t.Fatalf("nothing to reap: %v", left)
 	}
@@ -411,58 +413,8 @@ func TestReapLeftovers(t *testing.T) {
 }
 
 func dead(pid int) bool {
-	p, err := readProcess(pid)
-	return err != nil || p.dead()
-}
-
-func TestReapLeftoversOfAnotherBoot(t *testing.T) {
-	root := t.TempDir()
-	me, err := self()
-	if err != nil {
-		t.Fatal(err)
-	}
-	outside := t.TempDir()
-	for name, o := range map[string]owner{
-		"old":   {Session: "old", Server: me, Boot: "another"},
-		"liar":  {Session: "liar", Server: me, Boot: "another", Framebuffer: outside},
-		"alive": {Session: "alive", Server: me},
-	} {
-		if o.Boot == "" {
-			if o.Boot, err = bootID(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := makeRuntime(filepath.Join(root, name), o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"foreign", "young" + unfinished, "aged" + unfinished} {
-		if err := os.Mkdir(filepath.Join(root, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	hour := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(filepath.Join(root, "aged"+unfinished), hour, hour); err != nil {
-		t.Fatal(err)
-	}
-	n, err := ReapLeftovers(t.Context(), root, slog.New(slog.DiscardHandler))
-	if n != 3 || err != nil {
-		t.Errorf("got %d, %v, want 3", n, err)
-	}
-	left, err := os.ReadDir(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range left {
-		names = append(names, e.Name())
-	}
-	if got, want := fmt.Sprint(names), "[alive foreign young.new]"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if !exists(outside) {
-		t.Error("a folder was removed that is no framebuffer")
-	}
+	p, err := tree.Read(pid)
+	return err != nil || p.Dead()
 }
 
 func TestTwentyCyclesLeaveNothing(t *testing.T) {
@@ -518,26 +470,5 @@ func TestTwentyCyclesLeaveNothing(t *testing.T) {
 	for what, times := range took {
 		slices.Sort(times)
 		t.Logf("%-13s median %v, most %v", what, times[len(times)/2].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
-	}
-}
-
-func TestMountsAreNotRemovedThrough(t *testing.T) {
-	dir, outside := t.TempDir(), t.TempDir()
-	precious := filepath.Join(outside, "precious")
-	if err := os.WriteFile(precious, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	at := filepath.Join(dir, "a b", "mount")
-	if err := os.MkdirAll(at, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(outside, at, "", unix.MS_BIND, ""); err != nil {
-		t.Skipf("may not mount here: %v", err)
-	}
-	if err := removeTree(t.Context(), dir); err != nil {
-		t.Error(err)
-	}
-	if !exists(precious) || exists(dir) {
-		t.Errorf("got outside %v, inside %v, want only the outside", exists(precious), exists(dir))
 	}
 }

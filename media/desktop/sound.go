@@ -108,7 +108,7 @@ func (s *stage) soundOnce(ctx context.Context, ready func()) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		_ = server.signal(unix.SIGKILL) // it hangs, or is gone already
+		_ = server.Signal(unix.SIGKILL) // it hangs, or is gone already
 		if !server.ended(ctx) {
 			return nil
 		}

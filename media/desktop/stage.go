@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,11 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"fenrir/media"
+	"fenrir/media/desktop/environ"
+	"fenrir/media/desktop/traces"
+	"fenrir/media/desktop/tree"
 )
 
 // doubt is how long after the program's end the end of its display may show, which
@@ -38,7 +43,7 @@ type stage struct {
 // serve starts one of our services, with the pipe as its output.
 func (s *stage) serve(name string, args, env []string, out *capture, extra ...int) (*child, error) {
 	defer out.started()
-	path, err := lookUp(name, newEnvironment(os.Environ(), s.start.Spec.Session)["PATH"], "/")
+	path, err := environ.LookUp(name, environ.New(os.Environ(), s.start.Spec.Session)["PATH"], "/")
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +70,10 @@ func (s *stage) serve(name string, args, env []string, out *capture, extra ...in
 
 // serviceEnv is the environment of our services: as little as they need.
 func (s *stage) serviceEnv(more ...string) []string {
-	e := newEnvironment(os.Environ(), s.start.Spec.Session)
-	e.add("HOME="+filepath.Join(s.start.Spec.Runtime, "services"), "TMPDIR="+filepath.Join(s.start.Spec.Runtime, "tmp"))
-	e.add(more...)
-	return e.list()
+	e := environ.New(os.Environ(), s.start.Spec.Session)
+	e.Add("HOME="+filepath.Join(s.start.Spec.Runtime, "services"), "TMPDIR="+filepath.Join(s.start.Spec.Runtime, "tmp"))
+	e.Add(more...)
+	return e.List()
 }
 
 // run is the life of the desktop. It returns the supervisor's exit status.
@@ -83,8 +88,8 @@ func (s *stage) run(ctx context.Context) int {
 	}
 	left, err := s.keeper.stop(s.services.list)
 	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(err, leftError(left), removeX(readNotes(s.start.Spec.Runtime)),
-		removeTree(ctx, s.start.Framebuffer), removeTree(ctx, s.start.Spec.Runtime))
+	err = errors.Join(err, tree.Left(left), traces.RemoveX(traces.ReadNotes(s.start.Spec.Runtime)),
+		traces.RemoveTree(ctx, s.start.Framebuffer), traces.RemoveTree(ctx, s.start.Spec.Runtime))
 	if err != nil {
 		s.warn("end of the desktop: %v", err)
 		return 1
@@ -114,8 +119,8 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 		return fatal("%v", err)
 	}
 	s.null = null
-	if self, err := self(); err == nil { // its note is the first: awaitSupervisor
-		err = noteStarted(spec.Runtime, "supervisor", self)
+	if me, err := tree.Self(); err == nil { // its note is the first, as traces.Notes has it
+		err = traces.Note(spec.Runtime, "supervisor", me)
 		if err != nil {
 			return fatal("runtime folder: %v", err)
 		}
@@ -200,19 +205,19 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 func (s *stage) startProgram(screen *screen) (*child, *capture, error) {
 	spec := s.start.Spec
 	if err := os.MkdirAll(spec.Home, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("home: %w", reason(err))
+		return nil, nil, fmt.Errorf("home: %w", environ.Reason(err))
 	}
 	dir := spec.Program.Dir
 	if dir == "" {
 		dir = spec.Home
 	}
 	if info, err := os.Stat(dir); err != nil {
-		return nil, nil, fmt.Errorf("working folder: %w", reason(err))
+		return nil, nil, fmt.Errorf("working folder: %w", environ.Reason(err))
 	} else if !info.IsDir() {
 		return nil, nil, errors.New("working folder: not a folder")
 	}
-	env := forProgram(os.Environ(), s.start, screen.display, screen.authority)
-	path, err := lookUp(spec.Program.Command[0], env["PATH"], dir)
+	env := forProgram(s.start, screen.display, screen.authority)
+	path, err := environ.LookUp(spec.Program.Command[0], env["PATH"], dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -222,7 +227,7 @@ func (s *stage) startProgram(screen *screen) (*child, *capture, error) {
 	}
 	defer out.started()
 	c, err := s.keeper.start(fork{
-		name: "program", path: path, argv: spec.Program.Command, env: env.list(), dir: dir, program: true,
+		name: "program", path: path, argv: spec.Program.Command, env: env.List(), dir: dir, program: true,
 		files: []int{int(s.null.Fd()), out.w, out.w},
 	})
 	if err != nil {
@@ -232,4 +237,25 @@ func (s *stage) startProgram(screen *screen) (*child, *capture, error) {
 		return nil, nil, fmt.Errorf("%s: %w", spec.Program.Command[0], err)
 	}
 	return c, out, nil
+}
+
+// forProgram is the environment of the program on a desktop.
+func forProgram(s start, display media.Display, authority string) environ.Vars {
+	e := environ.New(os.Environ(), s.Spec.Session)
+	name := cmp.Or(s.User, strconv.Itoa(os.Getuid()))
+	e.Add(
+		"HOME="+s.Spec.Home, "USER="+name, "LOGNAME="+name, "PWD="+cmp.Or(s.Spec.Program.Dir, s.Spec.Home),
+		"DISPLAY="+display.Name, "XDG_SESSION_TYPE=x11", "XDG_CURRENT_DESKTOP=Fenrir",
+		"XDG_RUNTIME_DIR="+filepath.Join(s.Spec.Runtime, "run"), "TMPDIR="+filepath.Join(s.Spec.Runtime, "tmp"),
+		"PULSE_SERVER="+soundServer(s.Spec.Runtime),
+		// Nobody listens there: else libdbus starts a bus of its own for the
+		// display, which outlives the program.
+		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(s.Spec.Runtime, "run", "bus"),
+	)
+	if authority != "" {
+		e["XAUTHORITY"] = authority
+	}
+	e.Add(s.Spec.Program.Env...)
+	e[tree.Marker] = s.Spec.Session // by which it is found again
+	return e
 }

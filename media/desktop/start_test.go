@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/environ"
 	"fenrir/media/x11"
 )
 
@@ -153,12 +154,12 @@ func TestProgramGetsItsOwnWorldOnly(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got[name], want)
 		}
 	}
-	if !strings.HasSuffix(got["PATH"], games) || got["USER"] == "" || got["SHELL"] == "" {
+	if !strings.HasSuffix(got["PATH"], environ.Games) || got["USER"] == "" || got["SHELL"] == "" {
 		t.Errorf("incomplete environment: %v", got)
 	}
 	known := "DISPLAY XAUTHORITY HOME PWD OLDPWD SHLVL _ XDG_RUNTIME_DIR PULSE_SERVER OWN FENRIR_SESSION XDG_SESSION_TYPE XDG_CURRENT_DESKTOP USER LOGNAME TMPDIR DBUS_SESSION_BUS_ADDRESS"
 	for name, value := range got {
-		if strings.Contains(value, "hunter2") || !passes(name) && !strings.Contains(" "+known+" ", " "+name+" ") {
+		if strings.Contains(value, "hunter2") || !environ.Passes(name) && !strings.Contains(" "+known+" ", " "+name+" ") {
 			t.Errorf("the program sees %s=%s", name, value)
 		}
 	}
@@ -268,7 +269,7 @@ func TestSoundServerPlaysAndComesBack(t *testing.T) {
 	r.until(media.DesktopProgram)
 	for range 2 {
 		killed := time.Now()
-		if err := r.service("pulseaudio").signal(9); err != nil {
+		if err := r.service("pulseaudio").Signal(9); err != nil {
 			t.Fatal(err)
 		}
 		r.until(media.DesktopSilent)

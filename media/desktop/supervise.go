@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/traces"
+	"fenrir/media/desktop/tree"
 )
 
 // Main is the supervisor: our binary started again by Desktop, with its socket as
@@ -143,7 +145,7 @@ type exit struct {
 
 // child is a process that the keeper started.
 type child struct {
-	identity
+	tree.ID
 	name   string
 	done   chan struct{}      // closed when it was reaped
 	status syscall.WaitStatus // valid after done
@@ -206,9 +208,9 @@ func (k *keeper) fork(f fork) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{identity: identity{PID: pid}, name: f.name, done: make(chan struct{})}
-	if row, err := readProcess(pid); err == nil { // else it is gone already
-		c.identity = row.identity
+	c := &child{ID: tree.ID{PID: pid}, name: f.name, done: make(chan struct{})}
+	if row, err := tree.Read(pid); err == nil { // else it is gone already
+		c.ID = row.ID
 	}
 	if !f.program {
 		k.mu.Lock()
@@ -219,7 +221,7 @@ func (k *keeper) fork(f fork) (*child, error) {
 	case k.kick <- struct{}{}:
 	default:
 	}
-	if err := noteStarted(k.runtime, f.name, c.identity); err != nil {
+	if err := traces.Note(k.runtime, f.name, c.ID); err != nil {
 		return c, nil // only a later clean-up is harder, and the folder may be going already
 	}
 	return c, nil
@@ -240,33 +242,33 @@ func (k *keeper) wait() {
 }
 
 // everyone finds every process below the supervisor.
-func (k *keeper) everyone() ([]process, error) {
-	all, err := table()
-	return below(all, k.pid), err
+func (k *keeper) everyone() ([]tree.Process, error) {
+	all, err := tree.Table()
+	return tree.Below(all, k.pid), err
 }
 
 // programs finds the processes below the supervisor that are not our services:
 // the program, what it started, and what it left behind.
-func (k *keeper) programs() ([]process, error) {
-	all, err := table()
+func (k *keeper) programs() ([]tree.Process, error) {
+	all, err := tree.Table()
 	if err != nil {
 		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var roots []int
-	var found []process
+	var found []tree.Process
 	for _, p := range all {
-		if p.parent == k.pid && !k.ours[p.PID] {
+		if p.Parent == k.pid && !k.ours[p.PID] {
 			roots = append(roots, p.PID)
 			found = append(found, p)
 		}
 	}
-	return append(found, below(all, roots...)...), nil
+	return append(found, tree.Below(all, roots...)...), nil
 }
 
 // await returns true once find returns nothing, and false when ctx ends first.
-func (k *keeper) await(ctx context.Context, find func() ([]process, error)) bool {
+func (k *keeper) await(ctx context.Context, find func() ([]tree.Process, error)) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -312,31 +314,31 @@ func how(ws syscall.WaitStatus) string {
 
 // stop ends everything and removes every file. What the program needs in order to
 // save its state stays until the program is gone.
-func (k *keeper) stop(services []*child) (left []process, err error) {
+func (k *keeper) stop(services []*child) (left []tree.Process, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), teardownBound-300*time.Millisecond)
 	defer cancel()
 	polite, done := context.WithTimeout(ctx, termGrace)
 	defer done()
 	programs, err := k.programs()
 	for _, p := range programs {
-		_ = p.signal(unix.SIGTERM) // SIGKILL below tells what cannot be done
-		_ = p.signal(unix.SIGCONT)
+		_ = p.Signal(unix.SIGTERM) // SIGKILL below tells what cannot be done
+		_ = p.Signal(unix.SIGCONT)
 	}
 	if err != nil || !k.await(polite, k.programs) {
-		if _, _, err := killAll(ctx, k.programs); err != nil {
+		if _, _, err := tree.KillAll(ctx, k.programs); err != nil {
 			return nil, err
 		}
 	}
 	polite, done = context.WithTimeout(ctx, 400*time.Millisecond)
 	defer done()
 	for _, c := range services {
-		_ = c.signal(unix.SIGTERM)
-		_ = c.signal(unix.SIGCONT)
+		_ = c.Signal(unix.SIGTERM)
+		_ = c.Signal(unix.SIGCONT)
 	}
 	for _, c := range services {
 		c.ended(polite)
 	}
-	_, left, err = killAll(ctx, k.everyone)
+	_, left, err = tree.KillAll(ctx, k.everyone)
 	return left, err
 }
 

@@ -1,9 +1,15 @@
-package desktop
+// Package traces is what a desktop leaves on the machine while it lives: its
+// runtime folder with notes of whose it is and which processes it started, its
+// framebuffer folder, its display number; and how all of it is found and removed,
+// by the desktop itself or by a later server. It imports its sibling tree,
+// golang.org/x/sys and the standard library.
+package traces
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +18,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fenrir/media/desktop/tree"
 )
 
 const (
@@ -30,22 +39,23 @@ const (
 	framebufferSpace  = 64 << 20  // bytes to be free in shm: twice what one framebuffer takes
 )
 
-// owner says whose a runtime folder is.
-type owner struct {
-	Session     string   `json:"session"`
-	Server      identity `json:"server"`
-	Boot        string   `json:"boot"` // the kernel's id of this boot: identities are of one boot
-	Framebuffer string   `json:"framebuffer,omitempty"`
+// Owner says whose a runtime folder is.
+type Owner struct {
+	Session     string  `json:"session"`
+	Server      tree.ID `json:"server"`
+	Boot        string  `json:"boot"` // the kernel's id of this boot: identities are of one boot
+	Framebuffer string  `json:"framebuffer,omitempty"`
 }
 
-func bootID() (string, error) {
+// BootID is the kernel's id of this boot.
+func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return string(bytes.TrimSpace(b)), err
 }
 
-// makeRuntime makes a session's runtime folder so that no moment exists at which
+// Make makes a session's runtime folder so that no moment exists at which
 // it is there without an owner.
-func makeRuntime(dir string, o owner) error {
+func Make(dir string, o Owner) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -70,9 +80,9 @@ func makeRuntime(dir string, o owner) error {
 	return nil
 }
 
-// noteStarted writes down a process of the desktop, for whoever has to find it
+// Note writes down a process of the desktop, for whoever has to find it
 // after both the server and the supervisor were killed.
-func noteStarted(runtime, name string, id identity) error {
+func Note(runtime, name string, id tree.ID) error {
 	f, err := os.OpenFile(filepath.Join(runtime, startedFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -81,33 +91,33 @@ func noteStarted(runtime, name string, id identity) error {
 	return errors.Join(err, f.Close())
 }
 
-// notes are what noteStarted wrote.
-type notes struct {
-	processes []identity // the supervisor first
-	displays  []int      // numbers of displays that the supervisor locked
+// Notes are what Note wrote.
+type Notes struct {
+	Processes []tree.ID // the supervisor first
+	Displays  []int     // numbers of displays that the supervisor locked
 }
 
 // noteDisplay writes down the number of a display, before its lock is made.
 func noteDisplay(runtime string, number int) error {
-	return noteStarted(runtime, displayNote, identity{PID: number})
+	return Note(runtime, displayNote, tree.ID{PID: number})
 }
 
-// readNotes reads them; a folder without notes is no error.
-func readNotes(runtime string) (n notes) {
+// ReadNotes reads them; a folder without notes is no error.
+func ReadNotes(runtime string) (n Notes) {
 	b, err := os.ReadFile(filepath.Join(runtime, startedFile))
 	if err != nil {
 		return n
 	}
 	for line := range strings.Lines(string(b)) {
 		var name string
-		var id identity
+		var id tree.ID
 		_, err := fmt.Sscan(line, &name, &id.PID, &id.Start)
 		switch {
 		case err != nil || id.PID < 0: // the last line may be cut short
 		case name == displayNote:
-			n.displays = append(n.displays, id.PID)
+			n.Displays = append(n.Displays, id.PID)
 		case id.PID > 1:
-			n.processes = append(n.processes, id)
+			n.Processes = append(n.Processes, id)
 		}
 	}
 	return n
@@ -120,10 +130,10 @@ func removeFile(path string) error {
 	return nil
 }
 
-// removeTree removes a folder with all that is in it. What the program mounted
+// RemoveTree removes a folder with all that is in it. What the program mounted
 // there is unmounted first: to remove through a mount would be to remove
 // somebody's files.
-func removeTree(ctx context.Context, dir string) error {
+func RemoveTree(ctx context.Context, dir string) error {
 	if dir == "" {
 		return nil
 	}
@@ -178,27 +188,28 @@ func mountsUnder(dir string) ([]string, error) {
 	return found, nil
 }
 
-// clear removes everything of a desktop whose supervisor is gone: processes by
+// Clear removes everything of a desktop whose supervisor is gone: processes by
 // marker and notes, X locks and sockets, folders. It gives up when ctx ends.
-func clear(ctx context.Context, runtime, framebuffer, session string) (processes int, err error) {
-	n := readNotes(runtime)
-	killed, left, err := killAll(ctx, func() ([]process, error) {
-		all, err := table()
-		return marked(all, session, n.processes), err
+func Clear(ctx context.Context, runtime, framebuffer, session string) (processes int, err error) {
+	n := ReadNotes(runtime)
+	killed, left, err := tree.KillAll(ctx, func() ([]tree.Process, error) {
+		all, err := tree.Table()
+		return tree.Marked(all, session, n.Processes), err
 	})
-	reap(ctx, append(killed, n.processes...))
+	tree.Reap(ctx, append(killed, n.Processes...))
 	if err == nil {
-		err = leftError(left)
+		err = tree.Left(left)
 	}
-	return len(killed), errors.Join(err, removeX(n), removeTree(ctx, framebuffer), removeTree(ctx, runtime))
+	return len(killed), errors.Join(err, RemoveX(n), RemoveTree(ctx, framebuffer), RemoveTree(ctx, runtime))
 }
 
-// ReapLeftovers ends and removes what the desktops of dead servers left under
+// Reap ends and removes what the desktops of dead servers left under
 // runtimeRoot, the parent folder of every DesktopSpec.Runtime. It is called when a
 // server starts and touches nothing of a server that is alive. It returns how
 // many desktops it found, and blocks until they are gone, ctx ends, or 10 s have
-// passed; the error names what is left.
-func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (int, error) {
+// passed; the error names what is left. A supervisor that lives is given patience to
+// tear down by itself.
+func Reap(ctx context.Context, runtimeRoot string, patience time.Duration, log *slog.Logger) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	entries, err := os.ReadDir(runtimeRoot)
@@ -208,7 +219,7 @@ func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (i
 	if err != nil {
 		return 0, fmt.Errorf("reap leftovers: %w", err)
 	}
-	boot, err := bootID()
+	boot, err := BootID()
 	if err != nil {
 		return 0, fmt.Errorf("reap leftovers: %w", err)
 	}
@@ -225,7 +236,7 @@ func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (i
 			if info, err := e.Info(); !strings.HasSuffix(dir, unfinished) || err != nil || time.Since(info.ModTime()) < time.Minute {
 				continue
 			}
-		case o.Boot == boot && o.Server.alive():
+		case o.Boot == boot && o.Server.Alive():
 			continue
 		}
 		found++
@@ -233,10 +244,10 @@ func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (i
 		killed := 0
 		var err error
 		if !ok || o.Boot != boot {
-			err = errors.Join(removeTree(ctx, o.Framebuffer), removeTree(ctx, dir))
+			err = errors.Join(RemoveTree(ctx, o.Framebuffer), RemoveTree(ctx, dir))
 		} else {
-			awaitSupervisor(ctx, dir)
-			killed, err = clear(ctx, dir, o.Framebuffer, o.Session)
+			awaitSupervisor(ctx, dir, patience)
+			killed, err = Clear(ctx, dir, o.Framebuffer, o.Session)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("reap leftovers of session %s: %w", o.Session, err))
@@ -246,10 +257,10 @@ func ReapLeftovers(ctx context.Context, runtimeRoot string, log *slog.Logger) (i
 	return found, errors.Join(errs...)
 }
 
-func readOwner(dir string) (o owner, ok bool) {
+func readOwner(dir string) (o Owner, ok bool) {
 	b, err := os.ReadFile(filepath.Join(dir, ownerFile))
-	if err != nil || json.Unmarshal(b, &o) != nil || !validSession(o.Session) {
-		return owner{}, false
+	if err != nil || json.Unmarshal(b, &o) != nil || !ValidSession(o.Session) {
+		return Owner{}, false
 	}
 	if filepath.Dir(o.Framebuffer) != shm || !strings.HasPrefix(filepath.Base(o.Framebuffer), framebufferPrefix) {
 		o.Framebuffer = "" // not ours to remove
@@ -259,13 +270,13 @@ func readOwner(dir string) (o owner, ok bool) {
 
 // awaitSupervisor gives a supervisor that is tearing down by itself the time to
 // finish.
-func awaitSupervisor(ctx context.Context, runtime string) {
-	ctx, cancel := context.WithTimeout(ctx, teardownBound)
+func awaitSupervisor(ctx context.Context, runtime string, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ids := readNotes(runtime).processes
+	ids := ReadNotes(runtime).Processes
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for len(ids) > 0 && ids[0].alive() { // the supervisor's own note is the first
+	for len(ids) > 0 && ids[0].Alive() { // the supervisor's own note is the first
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -273,3 +284,19 @@ func awaitSupervisor(ctx context.Context, runtime string) {
 		}
 	}
 }
+
+// NewFramebuffer names a folder in shared memory, or nothing when that has too
+// little room, as in many containers: then the framebuffer is kept in the runtime
+// folder, which costs disk writes.
+func NewFramebuffer() string {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(shm, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < framebufferSpace || unix.Access(shm, unix.W_OK) != nil {
+		return ""
+	}
+	return filepath.Join(shm, framebufferPrefix+rand.Text())
+}
+
+var sessionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+// ValidSession tells whether a session id can be one: letters, digits, _ and -.
+func ValidSession(id string) bool { return sessionName.MatchString(id) }

@@ -1,4 +1,4 @@
-package desktop
+package traces
 
 import (
 	"bytes"
@@ -27,9 +27,9 @@ const (
 func lockOf(number int) string   { return "/tmp/.X" + strconv.Itoa(number) + "-lock" }
 func socketOf(number int) string { return "/tmp/.X11-unix/X" + strconv.Itoa(number) }
 
-// lockDisplay finds a free display number and locks it for this process. The
-// number is noted in the runtime folder first, for removeX.
-func lockDisplay(runtime string) (int, error) {
+// LockDisplay finds a free display number and locks it for this process. The
+// number is noted in the runtime folder first, for RemoveX.
+func LockDisplay(runtime string) (int, error) {
 	for range displayTries {
 		number := firstDisplay + rand.IntN(displays)
 		if _, err := os.Lstat(socketOf(number)); !errors.Is(err, fs.ErrNotExist) {
@@ -64,17 +64,17 @@ func lock(path string) error {
 	return errors.Join(err, os.Remove(f.Name()))
 }
 
-// removeX removes the locks that the supervisor made, and the sockets of X servers
+// RemoveX removes the locks that the supervisor made, and the sockets of X servers
 // that were killed: one that ends by itself removes its own.
-func removeX(n notes) error {
+func RemoveX(n Notes) error {
 	var errs []error
-	for _, number := range n.displays {
+	for _, number := range n.Displays {
 		b, err := os.ReadFile(lockOf(number))
 		if err != nil {
 			continue // never made, or removed
 		}
 		pid, err := strconv.Atoi(string(bytes.TrimSpace(b)))
-		if err != nil || len(n.processes) == 0 || pid != n.processes[0].PID {
+		if err != nil || len(n.Processes) == 0 || pid != n.Processes[0].PID {
 			continue // somebody else's by now
 		}
 		errs = append(errs, removeStale(socketOf(number)), removeFile(lockOf(number)))

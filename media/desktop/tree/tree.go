@@ -1,4 +1,9 @@
-package desktop
+// Package tree is the kernel's process table as a desktop needs it: who descends
+// from whom, who belongs to a session, and how to end all of them so that none
+// gets away. A process is always named by pid and start time together, so none
+// that took over a pid is ever hit. It imports golang.org/x/sys and the standard
+// library.
+package tree
 
 import (
 	"bytes"
@@ -13,87 +18,87 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marker is the variable that each process of a session has in its environment.
-const marker = "FENRIR_SESSION"
+// Marker is the variable that each process of a session has in its environment.
+const Marker = "FENRIR_SESSION"
 
-// identity names a process for good: a pid alone is used again.
-type identity struct {
+// ID names a process for good: a pid alone is used again.
+type ID struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks between boot and its start
 }
 
-// process is one row of the process table.
-type process struct {
-	identity
-	parent  int
-	session int
-	state   byte
-	name    string
+// Process is one row of the process table.
+type Process struct {
+	ID
+	Parent  int    // its pid
+	Session int    // pid of the leader of its session of the kernel
+	State   byte   // as in proc(5)
+	Name    string // of its program, at most 15 bytes
 }
 
-func (p process) String() string { return fmt.Sprintf("%s (pid %d, state %c)", p.name, p.PID, p.state) }
+func (p Process) String() string { return fmt.Sprintf("%s (pid %d, state %c)", p.Name, p.PID, p.State) }
 
-// dead tells that only the entry in the table is left.
-func (p process) dead() bool { return p.state == 'Z' || p.state == 'X' }
+// Dead tells that only the entry in the table is left.
+func (p Process) Dead() bool { return p.State == 'Z' || p.State == 'X' }
 
-// readProcess reads one row. The error is os.ErrNotExist or ESRCH when there is none.
-func readProcess(pid int) (process, error) {
+// Read reads one row. The error is os.ErrNotExist or ESRCH when there is none.
+func Read(pid int) (Process, error) {
 	// As os.ReadFile with half of its system calls: an end reads thousands of rows.
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return process{}, err
+		return Process{}, err
 	}
 	var b [1024]byte
 	n, err := unix.Read(fd, b[:])
 	_ = unix.Close(fd) // nothing was written
 	if err != nil {
-		return process{}, err
+		return Process{}, err
 	}
 	return parseStat(b[:n])
 }
 
 // parseStat reads /proc/PID/stat, see proc(5). The name is in parentheses and may
 // hold any character.
-func parseStat(b []byte) (p process, err error) {
+func parseStat(b []byte) (p Process, err error) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if open < 1 || end < open {
-		return process{}, errors.New("process table: no name")
+		return Process{}, errors.New("process table: no name")
 	}
 	if p.PID, err = strconv.Atoi(string(bytes.TrimSpace(b[:open]))); err != nil {
-		return process{}, fmt.Errorf("process table: %w", err)
+		return Process{}, fmt.Errorf("process table: %w", err)
 	}
-	p.name = string(b[open+1 : end])
+	p.Name = string(b[open+1 : end])
 	f := bytes.Fields(b[end+1:])
 	if len(f) < 20 { // field 3 of proc(5) is the first here
-		return process{}, errors.New("process table: too few fields")
+		return Process{}, errors.New("process table: too few fields")
 	}
-	p.state = f[0][0]
+	p.State = f[0][0]
 	var errs [3]error
-	p.parent, errs[0] = strconv.Atoi(string(f[1]))
-	p.session, errs[1] = strconv.Atoi(string(f[3]))
+	p.Parent, errs[0] = strconv.Atoi(string(f[1]))
+	p.Session, errs[1] = strconv.Atoi(string(f[3]))
 	p.Start, errs[2] = strconv.ParseUint(string(f[19]), 10, 64)
 	return p, errors.Join(errs[:]...)
 }
 
-// self is the identity of this process.
-func self() (identity, error) {
-	p, err := readProcess(os.Getpid())
-	return p.identity, err
+// Self is the identity of this process.
+func Self() (ID, error) {
+	p, err := Read(os.Getpid())
+	return p.ID, err
 }
 
-// alive tells whether that very process still runs.
-func (id identity) alive() bool {
-	p, err := readProcess(id.PID)
-	return err == nil && p.identity == id && !p.dead()
+// Alive tells whether that very process still runs.
+func (id ID) Alive() bool {
+	p, err := Read(id.PID)
+	return err == nil && p.ID == id && !p.Dead()
 }
 
-// signal sends sig to that very process; one that is gone is no error.
-func (id identity) signal(sig unix.Signal) error {
+// Signal sends sig to that very process; one that is gone is no error.
+func (id ID) Signal(sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if err == nil {
 		defer unix.Close(fd)
 	}
-	if p, rerr := readProcess(id.PID); rerr != nil || p.identity != id {
+	if p, rerr := Read(id.PID); rerr != nil || p.ID != id {
 		return nil
 	}
 	if err == nil {
@@ -108,8 +113,8 @@ func (id identity) signal(sig unix.Signal) error {
 	return err
 }
 
-// table is the process table, without what is dead.
-func table() ([]process, error) {
+// Table is the process table, without what is dead.
+func Table() ([]Process, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -119,27 +124,27 @@ func table() ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []process
+	var all []Process
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(pid); err == nil && !p.dead() { // else it has just gone
+		if p, err := Read(pid); err == nil && !p.Dead() { // else it has just gone
 			all = append(all, p)
 		}
 	}
 	return all, nil
 }
 
-// below returns the processes of all that descend from one of roots, without the
+// Below returns the processes of all that descend from one of roots, without the
 // roots themselves.
-func below(all []process, roots ...int) []process {
-	children := make(map[int][]process, len(all))
+func Below(all []Process, roots ...int) []Process {
+	children := make(map[int][]Process, len(all))
 	for _, p := range all {
-		children[p.parent] = append(children[p.parent], p)
+		children[p.Parent] = append(children[p.Parent], p)
 	}
-	var found []process
+	var found []Process
 	seen := map[int]bool{}
 	for queue := slices.Clone(roots); len(queue) > 0; queue = queue[1:] {
 		for _, p := range children[queue[0]] {
@@ -153,15 +158,15 @@ func below(all []process, roots ...int) []process {
 	return found
 }
 
-// marked finds the processes that belong to a session by their environment, those
+// Marked finds the processes that belong to a session by their environment, those
 // that are known to belong to it, all that descend from these, and all that share
 // a session of the kernel with these. It never returns this process nor an
 // ancestor of it.
-func marked(all []process, session string, known []identity) []process {
-	needle := []byte(marker + "=" + session)
+func Marked(all []Process, session string, known []ID) []Process {
+	needle := []byte(Marker + "=" + session)
 	parents := make(map[int]int, len(all))
 	for _, p := range all {
-		parents[p.PID] = p.parent
+		parents[p.PID] = p.Parent
 	}
 	spared := map[int]bool{0: true, 1: true}
 	for pid := os.Getpid(); pid > 1 && !spared[pid]; pid = parents[pid] {
@@ -171,12 +176,12 @@ func marked(all []process, session string, known []identity) []process {
 	in := map[int]bool{}
 	sids := map[int]bool{}
 	for _, id := range known { // each was started as leader of a session of its own
-		if leader, err := readProcess(id.PID); err != nil || leader.identity == id {
+		if leader, err := Read(id.PID); err != nil || leader.ID == id {
 			sids[id.PID] = true
 		} // else all of its session are gone, and the number is another's
 	}
 	for _, p := range all {
-		if slices.Contains(known, p.identity) {
+		if slices.Contains(known, p.ID) {
 			in[p.PID] = true
 			continue
 		}
@@ -196,14 +201,14 @@ func marked(all []process, session string, known []identity) []process {
 		for _, p := range all {
 			if in[p.PID] {
 				roots = append(roots, p.PID)
-				sids[p.session] = true
+				sids[p.Session] = true
 			}
 		}
-		for _, p := range below(all, roots...) {
+		for _, p := range Below(all, roots...) {
 			in[p.PID] = true
 		}
 		for _, p := range all {
-			if p.session > 1 && p.session != mine && sids[p.session] {
+			if p.Session > 1 && p.Session != mine && sids[p.Session] {
 				in[p.PID] = true
 			}
 		}
@@ -211,25 +216,25 @@ func marked(all []process, session string, known []identity) []process {
 			delete(in, pid)
 		}
 	}
-	return slices.DeleteFunc(all, func(p process) bool { return !in[p.PID] })
+	return slices.DeleteFunc(all, func(p Process) bool { return !in[p.PID] })
 }
 
-// killAll kills what find returns until it returns nothing, and gives up when ctx
+// KillAll kills what find returns until it returns nothing, and gives up when ctx
 // ends. It stops the processes before it kills them, so that none forks away. It
 // returns whom it killed and what is left.
-func killAll(ctx context.Context, find func() ([]process, error)) (killed []identity, left []process, err error) {
+func KillAll(ctx context.Context, find func() ([]Process, error)) (killed []ID, left []Process, err error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if left, err = find(); err != nil || len(left) == 0 {
 			return killed, left, err
 		}
-		for frozen := map[identity]bool{}; ; {
+		for frozen := map[ID]bool{}; ; {
 			fresh := false
 			for _, p := range left {
-				if !frozen[p.identity] {
-					fresh, frozen[p.identity] = true, true
-					_ = p.signal(unix.SIGSTOP) // the kill below tells what cannot be done
+				if !frozen[p.ID] {
+					fresh, frozen[p.ID] = true, true
+					_ = p.Signal(unix.SIGSTOP) // the kill below tells what cannot be done
 				}
 			}
 			if !fresh || ctx.Err() != nil {
@@ -240,8 +245,8 @@ func killAll(ctx context.Context, find func() ([]process, error)) (killed []iden
 			}
 		}
 		for _, p := range left {
-			if p.signal(unix.SIGKILL) == nil {
-				killed = append(killed, p.identity)
+			if p.Signal(unix.SIGKILL) == nil {
+				killed = append(killed, p.ID)
 			}
 		}
 		select {
@@ -253,16 +258,16 @@ func killAll(ctx context.Context, find func() ([]process, error)) (killed []iden
 	}
 }
 
-// reap takes the exit status of those of ids that became children of this
+// Reap takes the exit status of those of ids that became children of this
 // process when their parent died: that happens when this process is the first of
 // a container. It gives up when ctx ends.
-func reap(ctx context.Context, ids []identity) {
+func Reap(ctx context.Context, ids []ID) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ids = slices.DeleteFunc(ids, func(id identity) bool {
-			p, err := readProcess(id.PID)
-			if err != nil || p.identity != id || p.parent != os.Getpid() {
+		ids = slices.DeleteFunc(ids, func(id ID) bool {
+			p, err := Read(id.PID)
+			if err != nil || p.ID != id || p.Parent != os.Getpid() {
 				return true
 			}
 			var ws unix.WaitStatus
@@ -280,8 +285,11 @@ func reap(ctx context.Context, ids []identity) {
 	}
 }
 
-// leftError names processes that could not be ended.
-func leftError(left []process) error {
+// ErrLeft is in the chain of errors that name processes which could not be ended.
+var ErrLeft = errors.New("processes are left")
+
+// Left makes an error of processes that could not be ended, nil of none.
+func Left(left []Process) error {
 	if len(left) == 0 {
 		return nil
 	}

@@ -1,0 +1,36 @@
+package tree
+
+import (
+	"os"
+	"testing"
+)
+
+func TestParseStat(t *testing.T) {
+	line := "42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3"
+	got, err := parseStat([]byte(line))
+	want := Process{ID{42, 987654}, 7, 40, 'S', "a) b (c"}
+	if err != nil || got != want {
+		t.Errorf("got %+v %v, want %+v", got, err, want)
+	}
+	for _, bad := range []string{"", "1", "1 (a", ") 1 (", "x (a) S 1 1 1", "1 (a) S 1"} {
+		if got, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q: got %+v, want an error", bad, got)
+		}
+	}
+	me, err := Read(os.Getpid())
+	if err != nil || me.Parent != os.Getppid() || !me.Alive() {
+		t.Errorf("this process: got %+v %v", me, err)
+	}
+	if (ID{os.Getpid(), me.Start + 1}).Alive() {
+		t.Error("a process with another start is taken for this one")
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if p, err := parseStat(b); err == nil && p.State == 0 {
+			t.Fatal("a process without a state")
+		}
+	})
+}
