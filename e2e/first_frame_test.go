@@ -22,8 +22,7 @@ func TestFirstFrame(t *testing.T) {
 	for range runs {
 		sid := play(t, p, "playground")
 		fresh = append(fresh, firstFrame(t, p))
-		do(t, "wake the toolbar", p.Mouse().Move(600, 300))
-		do(t, "leave", id(p, "leave").First().Click())
+		tool(t, p, "leave")
 		do(t, "library", id(p, "library").WaitFor())
 		card := p.Locator(fmt.Sprintf("[data-testid=session-card][data-session=%q]", sid))
 		do(t, "card", card.WaitFor())

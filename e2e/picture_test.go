@@ -84,7 +84,7 @@ const eyes = `
     ears.analyser.getFloatFrequencyData(spectrum);
     let peak = 0;
     for (let i = 1; i < spectrum.length; i++) if (spectrum[i] > spectrum[peak]) peak = i;
-    return { hz: peak * ears.ctx.sampleRate / ears.analyser.fftSize, db: spectrum[peak] };
+    return Number.isFinite(spectrum[peak]) ? { hz: peak * ears.ctx.sampleRate / ears.analyser.fftSize, db: spectrum[peak] } : null;
   };
   globalThis.eyes = { read, seen: () => seen, reset: () => { seen.painted = seen.distinct = seen.backwards = seen.unreadable = 0; seen.events = []; seen.gaps = []; seen.at = 0; }, listen };
 })();

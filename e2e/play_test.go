@@ -145,10 +145,13 @@ func TestPlay(t *testing.T) {
 		}
 	})
 	t.Run("text", func(t *testing.T) {
+		tool(t, p, "text-toggle")
 		reset(t, p)
-		do(t, "insert text", p.Keyboard().InsertText("ä€"))
+		do(t, "type", id(p, "text-input").PressSequentially("ä€"))
 		awaitEvent(t, p, 6, 'ä')
 		awaitEvent(t, p, 6, '€')
+		tool(t, p, "text-toggle")
+		focus(t, p)
 	})
 	t.Run("tone", func(t *testing.T) { hear(t, p) })
 
@@ -174,6 +177,7 @@ func TestPlay(t *testing.T) {
 		_, err := second.Goto(s.url + "/#play/" + sid)
 		do(t, "open", err)
 		awaitPicture(t, second, 10, 10*time.Second)
+		do(t, "back to the first tab", p.BringToFront())
 		reset(t, p)
 		awaitPicture(t, p, 10, 5*time.Second)
 		st := s.session(sid)
@@ -184,18 +188,21 @@ func TestPlay(t *testing.T) {
 		until(t, 10*time.Second, "the closed tab's peer is gone", func() bool { return len(s.session(sid).Peers) == 1 })
 	})
 	t.Run("end", func(t *testing.T) {
-		do(t, "stay awake", p.Mouse().Move(600, 300))
-		do(t, "end", id(p, "end").First().Click())
-		confirm := p.Locator("[data-testid=confirm-end]")
-		if n, err := confirm.Count(); err == nil && n > 0 {
-			do(t, "confirm", confirm.Click())
-		}
+		tool(t, p, "end")
+		do(t, "confirm", p.Locator("[data-testid=confirm] .danger").Click())
 		until(t, 6*time.Second, "no process of the session is left", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })
 		until(t, 6*time.Second, "no file of the session is left", func() bool { return len(leftFiles(t, s, sid)) == 0 })
 		if after := xSockets(); !slices.Equal(before, after) {
 			t.Errorf("X sockets before %v, after %v", before, after)
 		}
 	})
+}
+
+// tool presses a button of the toolbar, which comes out when the pointer is near.
+func tool(t *testing.T, p playwright.Page, name string) {
+	t.Helper()
+	do(t, "find the toolbar", id(p, "toolbar-handle").Hover())
+	do(t, name, id(p, name).First().Click())
 }
 
 // focus puts the keyboard into the picture.

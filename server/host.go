@@ -29,7 +29,8 @@ type host struct {
 	slots    *gpu.Slots
 	gpus     atomic.Pointer[gpu.Report] // the newest inventory
 	encoders session.Encoders           // what the probe found; set before the first request
-	life     context.Context            // of the server: sessions live below it
+	guests   guests
+	life     context.Context // of the server: sessions live below it
 }
 
 // linger is how long encoders run on when the last peer has left: a reload

@@ -81,6 +81,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		Attach: h.attach, Log: log, Network: network(cfg.Network),
 		Bitrate: browser.Bitrate{Min: cfg.Video.MinKbps, Start: cfg.Video.StartKbps, Max: cfg.Video.MaxKbps},
 	}
+	persons.OnRevoked(h.guests.revoked)
 	certificate, trusted, err := certificate(cfg, log)
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"fenrir/media"
 	"fenrir/server/api"
+	"fenrir/server/auth"
 	"fenrir/server/session"
 	"fenrir/signaling"
 )
@@ -108,8 +110,9 @@ func (s store) Screenshot(ctx context.Context, id string) ([]byte, error) {
 }
 
 // attach gives a door a place in a session. Whether the person may have the
-// session was decided by the API before.
-func (h *host) attach(_ context.Context, id string, spec media.PeerSpec) (signaling.Attachment, error) {
+// session was decided by the API before; the place is lost with the login that
+// ctx tells of.
+func (h *host) attach(ctx context.Context, id string, spec media.PeerSpec) (signaling.Attachment, error) {
 	x, err := h.registry.Get(session.ID(id))
 	if err != nil {
 		if past, ok := h.registry.Past(session.ID(id)); ok && past.Cause != nil {
@@ -121,5 +124,43 @@ func (h *host) attach(_ context.Context, id string, spec media.PeerSpec) (signal
 	if err != nil {
 		return nil, err
 	}
+	if id, ok := api.IdentityOf(ctx); ok {
+		h.guests.enter(p, id)
+	}
 	return p, nil
+}
+
+// guests are the attached peers with the logins that they came with.
+type guests struct {
+	mu   sync.Mutex // guards what follows
+	here map[*session.Peer]auth.Identity
+}
+
+func (g *guests) enter(p *session.Peer, id auth.Identity) {
+	g.mu.Lock()
+	if g.here == nil {
+		g.here = make(map[*session.Peer]auth.Identity)
+	}
+	g.here[p] = id
+	g.mu.Unlock()
+	context.AfterFunc(p.Context(), func() {
+		g.mu.Lock()
+		delete(g.here, p)
+		g.mu.Unlock()
+	})
+}
+
+// revoked sends those away whose login is no longer good.
+func (g *guests) revoked(r auth.Revocation) {
+	g.mu.Lock()
+	var out []*session.Peer
+	for p, id := range g.here {
+		if r.Matches(id) {
+			out = append(out, p)
+		}
+	}
+	g.mu.Unlock()
+	for _, p := range out {
+		p.Detach(media.NewCause(media.CauseRevoked, "the login was ended"))
+	}
 }

@@ -51,6 +51,16 @@ func visitOf(r *http.Request) *visit {
 	return &visit{} // a handler of ours called from outside our router
 }
 
+// IdentityOf is who a request came from, for the doors that API calls: a player
+// outlives the request that brought it, and must go when its login does.
+func IdentityOf(ctx context.Context) (id auth.Identity, ok bool) {
+	v, ok := ctx.Value(visitKey{}).(*visit)
+	if !ok || v.who == nil {
+		return auth.Identity{}, false
+	}
+	return *v.who, true
+}
+
 // begin names the request, and measures and logs it when it is over. Queries,
 // headers and bodies are never logged.
 func (a *API) begin(next http.Handler) http.Handler {
