@@ -58,13 +58,19 @@ type Track struct {
 	mime  string
 	bound atomic.Pointer[binding]
 
-	mu        sync.Mutex // guards what follows: one unit is sent at a time
-	payloader rtp.Payloader
-	payloads  [1][]byte // of a packet of sound
-	header    rtp.Header
-	seq       uint16
-	delay     [3]byte  // header extension: playout delay, 0/0
-	at        [16]byte // header extension: absolute capture time
+	mu     sync.Mutex // guards what follows: one unit is sent at a time
+	cut    packetizer
+	push   func([]byte) error // is t.pushed, made once
+	header rtp.Header
+	seq    uint16
+	delay  [3]byte  // header extension: playout delay, 0/0
+	at     [16]byte // header extension: absolute capture time
+	now    struct { // the unit that is being sent
+		to       *binding
+		captured media.Stamp
+		pending  []byte // a payload that waits to be known as the last or not
+		begun    bool   // its first packet is out
+	}
 
 	clocks sync.Mutex // guards what follows; never held over I/O, taken after mu
 	video  videoClock
@@ -87,7 +93,8 @@ func NewTrack(codec media.Codec) (*Track, error) {
 		return t, nil
 	}
 	var err error
-	t.payloader, err = newPayloader(codec)
+	t.cut, err = newPacketizer(codec)
+	t.push = t.pushed
 	return t, err
 }
 
@@ -203,40 +210,54 @@ func (t *Track) Send(u *media.Unit) error {
 		t.clocks.Lock()
 		ts := t.audio.next(at, u.Frame, n)
 		t.clocks.Unlock()
-		t.payloads[0] = u.Data
-		return t.write(b, t.payloads[:], ts, false, at)
-	}
-	payloads := t.payloader.Payload(payloadMTU, u.Data)
-	if len(payloads) == 0 {
-		return fmt.Errorf("%s of %d bytes: %w", u.Codec, len(u.Data), ErrUnit)
+		t.begin(b, ts, at)
+		return t.write(u.Data, false)
 	}
 	t.clocks.Lock()
 	ts := t.video.next(at)
 	t.clocks.Unlock()
-	return t.write(b, payloads, ts, true, at)
+	t.begin(b, ts, at)
+	if err := t.cut.packetize(u, t.push); err != nil {
+		return err
+	}
+	if t.now.pending == nil {
+		return fmt.Errorf("%s of %d bytes: %w", u.Codec, len(u.Data), ErrUnit)
+	}
+	return t.write(t.now.pending, true)
 }
 
-// write sends the packets of one unit: the marker on the last one when marker
-// is set, the header extensions on the first. The first error ends it.
-func (t *Track) write(b *binding, payloads [][]byte, ts uint32, marker bool, captured media.Stamp) error {
+func (t *Track) begin(b *binding, ts uint32, captured media.Stamp) {
+	t.now.to, t.now.captured, t.now.pending, t.now.begun = b, captured, nil, false
+	t.header.SSRC, t.header.PayloadType, t.header.Timestamp = b.ssrc, b.payload, ts
+}
+
+// pushed takes the next payload of the unit and sends the one before.
+func (t *Track) pushed(payload []byte) error {
+	before := t.now.pending
+	t.now.pending = payload
+	if before == nil {
+		return nil
+	}
+	return t.write(before, false)
+}
+
+// write sends one packet, the unit's first one with the header extensions.
+func (t *Track) write(payload []byte, marker bool) error {
 	h := &t.header
-	h.SSRC, h.PayloadType, h.Timestamp = b.ssrc, b.payload, ts
-	for i, p := range payloads {
-		h.SequenceNumber = t.seq
-		h.Marker = marker && i == len(payloads)-1
-		h.Extension, h.ExtensionProfile, h.Extensions = false, 0, h.Extensions[:0]
-		if i == 0 {
-			if err := t.extend(b, captured); err != nil {
-				return err
-			}
-		}
-		t.seq++
-		if _, err := b.out.WriteRTP(h, p); err != nil {
+	h.SequenceNumber, h.Marker = t.seq, marker
+	h.Extension, h.ExtensionProfile, h.Extensions = false, 0, h.Extensions[:0]
+	if !t.now.begun {
+		t.now.begun = true
+		if err := t.extend(t.now.to, t.now.captured); err != nil {
 			return err
 		}
-		t.packets.Add(1)
-		t.octets.Add(uint64(len(p)))
 	}
+	t.seq++
+	if _, err := t.now.to.out.WriteRTP(h, payload); err != nil {
+		return err
+	}
+	t.packets.Add(1)
+	t.octets.Add(uint64(len(payload)))
 	return nil
 }
 
