@@ -6,7 +6,7 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 # The Debian package of the game that the e2e tests play.
-GAME=neverball
+GAME=pingus
 
 "$ROOT/scripts/install-run.sh"
 list=$(mktemp)
