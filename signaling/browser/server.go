@@ -32,7 +32,7 @@ type Attach func(ctx context.Context, sessionID string, spec media.PeerSpec) (si
 type Network struct {
 	UDP        string                         // listen address, one port for all peers: ":8443", "127.0.0.1:0"; "" for none
 	TCP        string                         // the same for ICE-TCP, for networks that block UDP; "" for none
-	NAT1To1    []string                       // public addresses that forward to this machine; candidates name them instead of the local ones
+	NAT1To1    []string                       // public addresses that forward to this machine, same ports; offered besides the local ones
 	ICEServers func(peer string) []ICEServer  // what clients are told; called for each one, so that credentials may be short-lived; nil for none
 	Loopback   bool                           // offer loopback addresses too
 	Interfaces func(name string) (offer bool) // nil offers all

@@ -128,6 +128,28 @@ func attribute(sdp, name string) string {
 	return v
 }
 
+func TestTheAnswerNamesPublicAddresses(t *testing.T) {
+	b := newBench(t, func(s *Server) { s.Network.NAT1To1 = []string{"203.0.113.7"} })
+	resp, answer := b.request("POST", whepPath, typeSDP, chromiumOffer)
+	if resp.StatusCode != 201 {
+		t.Fatalf("POST: %d", resp.StatusCode)
+	}
+	for _, want := range []string{" udp ", " tcp "} {
+		n := 0
+		for line := range strings.SplitSeq(answer, "\r\n") {
+			if strings.HasPrefix(line, "a=candidate:") && strings.Contains(line, want) && strings.Contains(line, " 203.0.113.7 ") {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d candidates of%sin\n%s", n, want, answer)
+		}
+	}
+	if resp, _ := b.request("DELETE", resp.Header.Get("Location"), "", ""); resp.StatusCode != 200 {
+		t.Errorf("DELETE: %d", resp.StatusCode)
+	}
+}
+
 func TestWHEPRefusals(t *testing.T) {
 	b := newBench(t)
 	for name, tt := range map[string]struct {

@@ -352,8 +352,8 @@ func FuzzFeedback(f *testing.F) {
 			e.Tick(now)
 			b = b[4:]
 		}
-		if r := float64(e.Bitrate()); math.IsNaN(r) || r < float64(bounds.Min) || r > float64(bounds.Max) {
-			t.Fatalf("estimate %v", r)
+		if r := e.Bitrate(); math.IsNaN(e.rate) || r < bounds.Min || r > bounds.Max {
+			t.Fatalf("estimate %v, %v", r, e.rate)
 		}
 	})
 }

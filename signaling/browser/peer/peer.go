@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,8 +72,9 @@ type Peer struct {
 	streaming    bool      // the pumps run
 	connected    bool
 	early        []webrtc.ICECandidateInit
-	candidates   int    // of the client, so far
-	sentBefore   uint64 // packets, at the last timing
+	external     []*webrtc.ICECandidate // candidates of our public addresses, of this negotiation
+	candidates   int                    // of the client, so far
+	sentBefore   uint64                 // packets, at the last timing
 	resentBefore uint64
 	told         struct { // to the session, of the path
 		kbps       int
@@ -308,7 +311,7 @@ func (p *Peer) loop(ctx context.Context) error {
 		case f := <-p.calls:
 			f()
 		case c := <-p.found:
-			p.Signal.Candidate(c)
+			p.tellCandidate(c)
 		case c := <-p.opened:
 			p.help(func() { p.serveChannel(ctx, c) })
 		case <-p.wake:
@@ -413,9 +416,35 @@ func (p *Peer) Answer(ctx context.Context) (sdp string, err error) {
 			return errors.New("there was no offer")
 		}
 		sdp = d.SDP
+		// pion knows nothing of our public addresses.
+		for _, c := range p.external {
+			line := "a=" + c.ToJSON().Candidate + "\r\n"
+			if i := strings.Index(sdp, "a=candidate:"); i >= 0 {
+				sdp = sdp[:i] + line + sdp[i:]
+			}
+		}
 		return nil
 	})
 	return sdp, err
+}
+
+// tellCandidate tells the client of one of our candidates, nil for the end of
+// them, and of what it looks like from outside.
+func (p *Peer) tellCandidate(c *webrtc.ICECandidate) {
+	if c == nil {
+		p.Signal.Candidate(nil)
+		return
+	}
+	p.Signal.Candidate(c)
+	for _, e := range p.Ports.External(c) {
+		same := func(o *webrtc.ICECandidate) bool {
+			return o.Address == e.Address && o.Port == e.Port && o.Protocol == e.Protocol
+		}
+		if !slices.ContainsFunc(p.external, same) {
+			p.external = append(p.external, e)
+			p.Signal.Candidate(e)
+		}
+	}
 }
 
 // Trickle takes candidates of the client.
@@ -471,6 +500,7 @@ func (p *Peer) negotiate(sdp string) (answer string, err error) {
 		return "", fmt.Errorf("set local description: %w", err)
 	}
 	p.offeredAt = time.Now()
+	p.external = nil
 	for _, c := range p.early {
 		p.addCandidate(c)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 type Config struct {
 	UDP        string                         // listen address, one port for all peers: ":8443", "127.0.0.1:0"; "" for none
 	TCP        string                         // the same for ICE-TCP, for networks that block UDP; "" for none
-	NAT1To1    []string                       // public addresses that forward to this machine; candidates name them instead of the local ones
+	NAT1To1    []string                       // public addresses that forward to this machine, same ports; offered besides the local ones
 	Loopback   bool                           // offer loopback addresses too
 	Interfaces func(name string) (offer bool) // nil offers all
 }
@@ -34,6 +35,7 @@ type Ports struct {
 	udpAddr  net.Addr
 	tcpAddr  net.Addr
 	networks []webrtc.NetworkType
+	external []netip.Addr
 }
 
 // Listen opens the ports.
@@ -42,6 +44,13 @@ func Listen(cfg Config, log *slog.Logger) (*Ports, error) {
 		return nil, errors.New("neither a UDP nor a TCP address to listen on")
 	}
 	p := &Ports{cfg: cfg, log: log}
+	for _, text := range cfg.NAT1To1 {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("public address: %w", err)
+		}
+		p.external = append(p.external, a.Unmap())
+	}
 	if cfg.UDP != "" {
 		if err := p.listenUDP(); err != nil {
 			return nil, fmt.Errorf("listen for media on udp %s: %w", cfg.UDP, err)
@@ -218,9 +227,6 @@ func (p *Ports) Settings() webrtc.SettingEngine {
 	if p.cfg.Interfaces != nil {
 		e.SetInterfaceFilter(p.cfg.Interfaces)
 	}
-	if len(p.cfg.NAT1To1) > 0 {
-		e.SetNAT1To1IPs(p.cfg.NAT1To1, webrtc.ICECandidateTypeHost)
-	}
 	if p.udp != nil {
 		e.SetICEUDPMux(p.udp)
 	}
@@ -234,4 +240,26 @@ func (p *Ports) Settings() webrtc.SettingEngine {
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	e.SetSCTPMaxMessageSize(MaxMessage)
 	return e
+}
+
+// External is what a local candidate looks like from outside: one candidate for
+// each public address of its family. pion can rewrite candidates by itself, but
+// then two interfaces behind one address end each other's TCP; for ICE it is
+// enough that the client hears of the address.
+func (p *Ports) External(c *webrtc.ICECandidate) (out []*webrtc.ICECandidate) {
+	local, err := netip.ParseAddr(c.Address)
+	if err != nil || c.Typ != webrtc.ICECandidateTypeHost {
+		return nil
+	}
+	for i, a := range p.external {
+		if a.Is4() != local.Unmap().Is4() {
+			continue
+		}
+		e := *c
+		e.Address = a.String()
+		e.Foundation = fmt.Sprintf("%s%d", c.Foundation, i)
+		e.Priority = c.Priority - 1<<8*uint32(i+1) // local addresses first
+		out = append(out, &e)
+	}
+	return out
 }
