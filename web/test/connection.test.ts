@@ -63,6 +63,11 @@ class FakePeer {
   onicecandidate: ((e: { candidate: unknown }) => void) | null = null;
   ontrack: unknown = null;
 
+  configuration: RTCConfiguration = {};
+
+  setConfiguration(c: RTCConfiguration): void {
+    this.configuration = c;
+  }
   addTransceiver(): unknown {
     return { receiver: {}, setCodecPreferences: () => undefined };
   }
@@ -134,7 +139,7 @@ class World {
 
 const welcome = {
   type: "welcome", version: 1, peer: "12345678", codec: "h264", heartbeat_ms: 500,
-  grant: { keyboard: true, pointer: true, pads: true }, ice_servers: null, session: { id: "s" },
+  grant: { keyboard: true, pointer: true, pads: true }, ice_servers: [{ urls: ["stun:example.org"] }], session: { id: "s" },
 };
 
 function watch(connection: Connection): { states: string[]; closed: Closing[] } {
@@ -153,6 +158,7 @@ test("a connection says hello, offers, trickles and is connected", async () => {
   assert.deepEqual(seen.states, ["signaling", "negotiating", "connected"]);
   assert.deepEqual(w.socket.types(), ["hello", "offer", "candidate"]);
   assert.deepEqual(w.peer.channels.map((ch) => ch.label), ["input", "motion", "events"]);
+  assert.deepEqual(w.peer.configuration.iceServers, [{ urls: ["stun:example.org"] }]);
   assert.equal(w.clock.pending, 0, "a deadline is left over");
 });
 
@@ -268,6 +274,21 @@ test("close codes without a bye are understood", async () => {
     w.socket.closed(code);
     assert.deepEqual([seen.closed[0]?.code, seen.closed[0]?.retry, seen.closed[0]?.welcomed], [name, retry, false]);
   }
+});
+
+test("a browser that makes no peer connection is told so", async () => {
+  const w = new World();
+  const c = new Connection({ url: "wss://x", peer: "12345678", codecs: ["h264"], maxKbps: 0, viewOnly: false }, {
+    ...w.parts,
+    peer: () => {
+      throw new Error("switched off");
+    },
+  });
+  const seen = watch(c);
+  c.open();
+  w.clock.advance(1000);
+  assert.deepEqual([seen.closed[0]?.code, seen.closed[0]?.detail, seen.closed[0]?.retry], ["negotiation-failed", "switched off", false]);
+  assert.equal(w.clock.pending, 0);
 });
 
 test("rubbish from the server ends the connection as a protocol error", async () => {

@@ -94,6 +94,8 @@ export const browserParts: ConnectionParts = {
   timers: realTimers,
 };
 
+const CONFIGURATION: RTCConfiguration = { bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" };
+
 const CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 
 /** What not every browser has, and no type library knows. */
@@ -112,6 +114,7 @@ export class Connection extends Emitter<ConnectionEvents> {
   #state: ConnectionState = "new";
   #socket: WebSocket | null = null;
   #peer: RTCPeerConnection | null = null;
+  #video: RTCRtpTransceiver | null = null;
   #events: RTCDataChannel | null = null;
   #welcome: Welcome | null = null;
   #offerID = 0;
@@ -141,7 +144,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     return this.#unstable;
   }
 
-  /** The peer connection, for statistics. Null before the welcome and after the end. */
+  /** The peer connection, for statistics. Null before the beginning and after the end. */
   get peer(): RTCPeerConnection | null {
     return this.#peer;
   }
@@ -157,6 +160,13 @@ export class Connection extends Emitter<ConnectionEvents> {
       return;
     }
     this.#socket = socket;
+    try {
+      // Made while the websocket connects: the first answer finds it ready.
+      this.#prepare();
+    } catch (error) {
+      this.#shut({ code: "negotiation-failed", detail: messageOf(error), retry: false }, false);
+      return;
+    }
     this.#bound(WELCOME_MS, { code: "connection-lost", detail: "The server did not answer.", retry: true });
     socket.onopen = () => {
       this.#mark("socket");
@@ -260,23 +270,20 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.emit("welcome", welcome);
     this.emit("session", welcome.session);
     try {
-      const peer = this.#parts.peer({
-        iceServers: welcome.ice_servers ?? [],
-        bundlePolicy: "max-bundle",
-        rtcpMuxPolicy: "require",
-      });
-      this.#peer = peer;
-      this.#prepare(peer, welcome);
+      this.#peer?.setConfiguration({ ...CONFIGURATION, iceServers: welcome.ice_servers ?? [] });
+      const wanted = preferences(this.#parts.capabilities(), welcome.codec);
+      if (wanted.length > 0) this.#video?.setCodecPreferences(wanted);
       await this.#offer(false);
     } catch (error) {
       this.#shut({ code: "negotiation-failed", detail: messageOf(error), retry: false }, true);
     }
   }
 
-  #prepare(peer: RTCPeerConnection, welcome: Welcome): void {
+  #prepare(): void {
+    const peer = this.#parts.peer(CONFIGURATION);
+    this.#peer = peer;
     const video = peer.addTransceiver("video", { direction: "recvonly" });
-    const wanted = preferences(this.#parts.capabilities(), welcome.codec);
-    if (wanted.length > 0) video.setCodecPreferences(wanted);
+    this.#video = video;
     const extensions = video as HeaderExtensions;
     if (extensions.getHeaderExtensionsToNegotiate && extensions.setHeaderExtensionsToNegotiate) {
       // The capture time of each frame lets the page tell how old a picture is.
@@ -292,11 +299,10 @@ export class Connection extends Emitter<ConnectionEvents> {
     const events = peer.createDataChannel("events", { ordered: true });
     this.#events = events;
     input.binaryType = motion.binaryType = "arraybuffer";
-    const opened = (): void => {
+    input.onopen = motion.onopen = () => {
       if (input.readyState !== "open" || motion.readyState !== "open") return;
-      this.emit("channels", { input, motion, heartbeatMs: welcome.heartbeat_ms });
+      this.emit("channels", { input, motion, heartbeatMs: this.#welcome?.heartbeat_ms ?? 0 });
     };
-    input.onopen = motion.onopen = opened;
     input.onmessage = (event: MessageEvent<unknown>) => {
       const pong = event.data instanceof ArrayBuffer ? readPong(event.data) : null;
       if (pong) this.emit("pong", pong);
@@ -506,7 +512,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #endPeer(): void {
     const peer = this.#peer;
-    this.#peer = null;
+    this.#peer = this.#video = null;
     if (!peer) return;
     peer.onicecandidate = peer.ontrack = peer.onconnectionstatechange = peer.oniceconnectionstatechange = null;
     if (this.#events) this.#events.onmessage = null;

@@ -206,7 +206,7 @@ export class Library {
     }
     const kind = app.source === "builtin" ? "Built in" : app.game ? "Game" : (app.categories?.[0] ?? "Program");
     return h(
-      "article",
+      "div",
       { class: "tile", role: "listitem", data: { testid: "app-tile", app: app.id } },
       art,
       h(

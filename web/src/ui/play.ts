@@ -119,8 +119,8 @@ export class Play {
     this.#toolbar.back = () => this.#stage.focus({ preventScroll: true });
     this.#toolbar.pinned = () => !this.#quality.hidden || !this.#typing.hidden;
     this.element = h(
-      "div",
-      { class: "player", data: { testid: "player" } },
+      "main",
+      { class: "player", "aria-label": "Player", data: { testid: "player" } },
       this.#toolbar.element,
       this.#stage,
       this.#audio,

@@ -6,7 +6,7 @@ import { nextTheme, theme } from "./theme";
 /** The frame of every page but the player: skip link, header, main. */
 export function shell(person: Person, current: "library" | "settings", logout: () => void, ...content: Node[]): HTMLElement {
   const link = (to: string, name: string, label: string, i: "library" | "gear"): HTMLElement =>
-    h("a", { href: to, class: "nav-link", "aria-current": current === name ? "page" : undefined, data: { testid: `nav-${name}` } }, icon(i), h("span", {}, label));
+    h("a", { href: to, class: "nav-link", "aria-label": label, "aria-current": current === name ? "page" : undefined, data: { testid: `nav-${name}` } }, icon(i), h("span", {}, label));
   const toggle = h("button", { class: "icon-button", type: "button", data: { testid: "theme" } });
   const paint = (): void => {
     const now = theme();
