@@ -9,8 +9,10 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// lossy makes a client's UDP socket lose every n-th large packet that arrives.
+// lossy makes a client's UDP socket lose every n-th large packet that arrives,
+// and everything while cut is set.
 type lossy struct {
+	cut     atomic.Bool
 	t       *testing.T
 	every   uint64
 	seen    atomic.Uint64
@@ -35,10 +37,20 @@ type lossyConn struct {
 func (c lossyConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
 		n, addr, err := c.PacketConn.ReadFrom(b)
+		if err == nil && c.l.cut.Load() {
+			continue
+		}
 		if err == nil && n > 500 && c.l.seen.Add(1)%c.l.every == 0 {
 			c.l.dropped.Add(1)
 			continue
 		}
 		return n, addr, err
 	}
+}
+
+func (c lossyConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	if c.l.cut.Load() {
+		return len(b), nil
+	}
+	return c.PacketConn.WriteTo(b, to)
 }

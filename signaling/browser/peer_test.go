@@ -709,3 +709,74 @@ func TestLostPacketsAreSentAgain(t *testing.T) {
 		t.Errorf("dropped %d, totals %+v", drop.dropped.Load(), s)
 	}
 }
+
+// The network goes away and comes back with another path: the session, its
+// attachment and the stream stay.
+func TestABrokenPathIsRepairedByAnICERestart(t *testing.T) {
+	t.Parallel() // it waits for seconds
+	b := newBench(t)
+	net := newLossy(t, 1<<60)
+	c := b.connect(func(c *clientConfig) { c.engine = net.install })
+	c.offer(nil)
+	c.until(webrtc.PeerConnectionStateConnected)
+	att := b.session.get("tab-00000001")
+	start(t, att, 20*time.Millisecond, 500)
+	before := get(t, c.video, "video")
+	net.cut.Store(true)
+	begin := time.Now()
+	for { // what the peer holds is released when its path breaks
+		if in := get(t, att.inputs, "release"); in.Kind == media.ReleaseAll {
+			break
+		}
+	}
+	if took := time.Since(begin); took > 6*time.Second {
+		t.Errorf("noticed after %v", took)
+	}
+	c.until(webrtc.PeerConnectionStateDisconnected)
+	net.cut.Store(false)
+	for len(att.keys) > 0 {
+		<-att.keys
+	}
+	c.offer(&webrtc.OfferOptions{ICERestart: true})
+	c.until(webrtc.PeerConnectionStateConnected)
+	for len(c.video) > 0 {
+		<-c.video
+	}
+	if p := get(t, c.video, "video on the new path"); p.SSRC != before.SSRC {
+		t.Errorf("stream %d became %d", before.SSRC, p.SSRC)
+	}
+	if b.session.made != 1 || b.server.Peers() != 1 {
+		t.Errorf("attached %d times, %d peers", b.session.made, b.server.Peers())
+	}
+}
+
+func TestAPathThatStaysBrokenEndsThePeer(t *testing.T) {
+	t.Parallel() // it waits for half a minute
+	b := newBench(t)
+	net := newLossy(t, 1<<60)
+	c := b.connect(func(c *clientConfig) { c.engine = net.install })
+	c.offer(nil)
+	c.until(webrtc.PeerConnectionStateConnected)
+	att := b.session.get("tab-00000001")
+	att.video <- h264Unit(0, true, 100)
+	get(t, c.video, "video")
+	net.cut.Store(true)
+	begin := time.Now()
+	select {
+	case cause := <-att.detached:
+		if cause.Code != media.CauseICE {
+			t.Errorf("detached with %v", cause)
+		}
+	case <-time.After(peer.RestartTimeout + 15*time.Second):
+		t.Fatal("the peer is still there")
+	}
+	if took := time.Since(begin); took < peer.RestartTimeout || took > 30*time.Second+2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	if bye := c.bye(); bye.Code != media.CauseICE || !bye.Retry {
+		t.Errorf("bye %+v", bye)
+	}
+	if code := closeCode(get(t, c.closed, "close")); code != signaling.CloseICE {
+		t.Errorf("close code %d", code)
+	}
+}

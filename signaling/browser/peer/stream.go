@@ -26,13 +26,27 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 	}
 }
 
-// pumpAudio does the same with Opus packets.
+// How a stream of sound begins: with a packet younger than staleSound, or after
+// maxStale packets with whatever there is.
+const (
+	staleSound = 40 * time.Millisecond
+	maxStale   = 32
+)
+
+// pumpAudio does the same with Opus packets. It begins with a fresh one: the
+// sound that waited for the connection would come in a burst, and a receiver
+// takes seconds to get rid of that delay.
 func (p *Peer) pumpAudio(ctx context.Context) {
-	for {
+	for skipped := 0; ; {
 		u, err := p.att.NextAudio(ctx)
 		if err != nil {
 			return
 		}
+		if skipped < maxStale && media.Now().Sub(u.Stages.Captured) > staleSound {
+			skipped++
+			continue
+		}
+		skipped = maxStale
 		if err := p.audio.Send(&u); err != nil {
 			p.counts.unsent.Add(1)
 		}
