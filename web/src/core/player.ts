@@ -12,17 +12,12 @@ import { PaintMeter } from "./paint";
 import { Sound } from "./sound";
 import { StatsMeter, type Stats } from "./stats";
 import type { Cause, Codec, GrantBits, SessionState, Timing } from "./types";
+import { Watchdog } from "./watchdog";
 
 /** How often the player looks after the stream, ms. */
 const WATCH_MS = 1000;
 /** Least time between two samples of the statistics, ms. */
 const STATS_MS = 250;
-/** How long frames may arrive without being painted before a key frame is asked for, and before a new connection is. */
-const BLACK_MS = 5000;
-const DEAD_MS = 10_000;
-/** New connections because of a black picture before a person is asked. */
-const BLACK_TRIES = 2;
-
 export interface PlayerOptions {
   api: Api;
   session: string;
@@ -73,12 +68,10 @@ export class Player extends Emitter<PlayerEvents> {
   #timing: Timing | null = null;
   #pongMs: number | null = null;
   #firstFrameMs: number | null = null;
-  #connectedAt = 0;
   #watch: ReturnType<typeof setInterval> | null = null;
-  #asked = false;
-  #blackTries = 0;
-  #received = 0;
-  #movedAt = 0;
+  readonly #watchdog = new Watchdog();
+  /** Whether the browser drew the page since the last look. */
+  #drawn = false;
   #agreed: Codec | null = null;
   #sample: Promise<Stats> | null = null;
   #sampledAt = 0;
@@ -214,7 +207,6 @@ export class Player extends Emitter<PlayerEvents> {
         for (const [name, mark] of Object.entries(link.connection?.marks ?? {})) this.#timeline[name] = mark - this.#options.began;
         this.#timeline["painted"] = this.#firstFrameMs;
       }
-      this.#blackTries = 0;
       link.painted();
       this.emit("painted", { first });
     });
@@ -262,8 +254,7 @@ export class Player extends Emitter<PlayerEvents> {
     this.paint.reset();
     this.#timing = null;
     this.#pongMs = null;
-    this.#received = 0;
-    this.#asked = false;
+    this.#watchdog.reset();
     c.on("welcome", (welcome) => {
       this.#agreed = welcome.codec;
       this.#setGrant(welcome.grant);
@@ -275,7 +266,6 @@ export class Player extends Emitter<PlayerEvents> {
       this.emit("session", session);
     });
     c.on("state", (state) => {
-      if (state === "connected") this.#connectedAt = this.#movedAt = performance.now();
       if (state === "closing" || state === "closed") this.emit("losing", undefined);
     });
     c.on("track", (track) => {
@@ -314,9 +304,7 @@ export class Player extends Emitter<PlayerEvents> {
   readonly #onNetwork = (): void => this.link.networkChanged();
 
   readonly #onVisible = (): void => {
-    if (document.visibilityState !== "visible") return;
-    this.#movedAt = performance.now();
-    if (this.link.state === "waiting") this.link.retryNow();
+    if (document.visibilityState === "visible" && this.link.state === "waiting") this.link.retryNow();
   };
 
   /** Tells the server what was painted, and notices when frames arrive that nobody sees. */
@@ -324,29 +312,26 @@ export class Player extends Emitter<PlayerEvents> {
     const c = this.link.connection;
     if (!c || c.state !== "connected") return;
     if (this.paint.frames > 0) c.painted(this.paint.frames, this.paint.rtpTimestamp);
-    if (document.visibilityState !== "visible" || !("requestVideoFrameCallback" in this.#options.video)) return;
+    if (!("requestVideoFrameCallback" in this.#options.video)) return;
     const received = await receivedFrames(c.peer);
     if (this.link.connection !== c) return;
-    const now = performance.now();
-    const painted = Math.max(this.paint.lastPainted, this.#connectedAt);
-    if (received === this.#received && this.paint.frames > 0) this.#movedAt = now; // a still picture
-    this.#received = received;
-    if (this.#session?.phase !== "running") this.#movedAt = now; // there is nothing to see yet
-    const black = now - Math.max(painted, this.#movedAt);
-    if (black < BLACK_MS) {
-      this.#asked = false;
-      return;
-    }
-    if (!this.#asked) {
-      this.#asked = true;
+    const verdict = this.#watchdog.look({
+      now: performance.now(),
+      rendering: document.visibilityState === "visible" && this.#drawn,
+      running: this.#session?.phase === "running",
+      received,
+      painted: this.paint.frames,
+    });
+    this.#drawn = false;
+    requestAnimationFrame(() => (this.#drawn = true));
+    if (verdict === "ask") {
       this.input.requestKeyFrame();
       this.emit("notice", { code: "no-picture", detail: "Frames arrive, but none can be shown. A fresh one was asked for." });
-      return;
+    } else if (verdict === "reconnect") {
+      this.link.reconnect();
+    } else if (verdict === "give up") {
+      this.link.give({ code: "no-picture", detail: "This browser received frames and could not show them." });
     }
-    if (black < DEAD_MS) return;
-    this.#movedAt = now;
-    if (this.#blackTries++ < BLACK_TRIES) this.link.reconnect();
-    else this.link.give({ code: "no-picture", detail: "This browser received frames and could not show them." });
   }
 }
 

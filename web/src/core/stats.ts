@@ -75,7 +75,8 @@ export interface Stats {
   ageMs: number | null;
   /** "udp host", "tcp relay", … */
   path: string;
-  audio: { codec: string; level: number; jitterBufferMs: number | null; concealedPercent: number; packetsLost: number };
+  /** `state` is the server's word: off, starting, ok, lost. */
+  audio: { state: string; codec: string; level: number; jitterBufferMs: number | null; concealedPercent: number; packetsLost: number };
   missedHeartbeats: number;
 }
 
@@ -221,6 +222,7 @@ export class StatsMeter {
         .filter(Boolean)
         .join(" "),
       audio: {
+        state: extras.session?.audio ?? "",
         codec: codecOf(audio),
         level: number(audio, "audioLevel"),
         jitterBufferMs: mean(audio, this.#audio, "jitterBufferDelay", "jitterBufferEmittedCount", 1000),

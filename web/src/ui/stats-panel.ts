@@ -61,7 +61,7 @@ export class StatsPanel {
       ...row("Jitter buffer", ms(stats.jitterBufferMs), `jitter ${ms(stats.jitterMs)}`),
       ...row("Decode", ms(stats.decodeMs)),
       ...row("Latency", ms(stats.latencyMs, 0), stats.ageMs !== null ? `picture is ${ms(stats.ageMs, 0)} old` : "sum of the parts below"),
-      ...row("Sound", stats.audio.codec ? `${stats.audio.codec} · ${mbit(stats.audioKbps)}` : "–", stats.audio.jitterBufferMs === null ? "" : `buffer ${ms(stats.audio.jitterBufferMs, 0)}`),
+      ...row("Sound", stats.audio.state && stats.audio.state !== "ok" ? stats.audio.state : stats.audio.codec ? `${stats.audio.codec} · ${mbit(stats.audioKbps)}` : "–", stats.audio.jitterBufferMs === null ? "" : `buffer ${ms(stats.audio.jitterBufferMs, 0)}`),
     );
     this.#why.textContent = stats.reason;
     this.#drawLegs(stats);
