@@ -79,7 +79,10 @@ type echo struct {
 	log     []io.Writer
 	logErr  error
 	seq     uint64
-	strip   Strip // Events, Kind, Value
+	strip   Strip   // Events, Kind, Value of the newest event
+	shown   Strip   // of the one in the strip now
+	stays   int     // pictures that it still stays for when others wait
+	queue   []Strip // those that wait, oldest first
 	keys    []keyEcho
 	held    map[int]bool
 	text    string
@@ -129,11 +132,30 @@ func (e *echo) note(ev Event) {
 func (e *echo) mark(kind StripKind, value uint32, short string) {
 	e.strip.Events++
 	e.strip.Kind, e.strip.Value = kind, value
+	e.queue = append(e.queue, e.strip)
+	if len(e.queue) > stripWaiting {
+		e.queue = append(e.queue[:0], e.queue[1:]...)
+	}
 	e.changed = true
 	e.recent = append(e.recent, short)
 	if len(e.recent) > 12 {
 		e.recent = e.recent[1:]
 	}
+}
+
+// inStrip is the event to show in the next picture: each one for stripPictures
+// pictures when others wait behind it, the newest at once when hurry is set.
+func (e *echo) inStrip(hurry bool) Strip {
+	if n := len(e.queue); n > 0 && (hurry || e.stays <= 0) {
+		next := 0
+		if hurry {
+			next = n - 1
+		}
+		e.shown, e.stays = e.queue[next], stripPictures
+		e.queue = append(e.queue[:0], e.queue[next+1:]...)
+	}
+	e.stays--
+	return e.shown
 }
 
 // title is the window's name: what happened lately, newest last, for those who

@@ -270,7 +270,7 @@ func (p *player) draw() error {
 	} else {
 		p.scenes.paint(p, m, rows)
 	}
-	strip := p.echo.strip
+	strip := p.echo.inStrip(p.mode == Latency)
 	strip.Frame = p.frame
 	strip.draw(m)
 	p.panel.draw(m, p)

@@ -21,13 +21,18 @@ import (
 // (modulo 256), kind and value tell the newest event other than motion and the
 // program's own news: kind 1 key down, 2 key up (value: X keycode), 3 button
 // down, 4 button up (value: X button), 5 wheel (value: X button 4…7),
-// 6 character typed (value: code point, at most 0xFFFFF).
+// 6 character typed (value: code point, at most 0xFFFFF). Events that come in
+// quick succession are shown one after the other, each in four pictures, so that
+// a viewer who gets fewer of them sees every one; latency mode shows the newest.
 const (
 	StripCell    = 16 // pixels
 	StripColumns = 36
 	StripRows    = 2
 	StripWidth   = StripCell * StripColumns // pixels
 	StripHeight  = StripCell * StripRows
+
+	stripPictures = 4  // that an event is shown in when others wait
+	stripWaiting  = 64 // events, the oldest are left out beyond
 )
 
 // StripKind is the kind of the newest event in a Strip.

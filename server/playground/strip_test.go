@@ -53,3 +53,37 @@ func TestNoStripInOtherPictures(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryEventIsShown: a burst is shown one event after the other, in order.
+func TestEveryEventIsShown(t *testing.T) {
+	e := newEcho(nil)
+	if got := e.inStrip(false); got != (Strip{}) {
+		t.Fatalf("before any event: %+v", got)
+	}
+	for v := range uint32(10) {
+		e.mark(StripText, v, "")
+	}
+	seen := map[uint32]int{}
+	last := uint32(0)
+	for range 100 {
+		s := e.inStrip(false)
+		if s.Value < last {
+			t.Fatalf("%d is shown after %d", s.Value, last)
+		}
+		last = s.Value
+		seen[s.Value]++
+	}
+	for v := range uint32(9) {
+		if seen[v] != stripPictures {
+			t.Errorf("event %d is shown in %d pictures, want %d", v, seen[v], stripPictures)
+		}
+	}
+	if last != 9 {
+		t.Errorf("the last event shown is %d, want 9", last)
+	}
+	e.mark(StripKeyDown, 10, "")
+	e.mark(StripKeyUp, 11, "")
+	if got := e.inStrip(true); got.Value != 11 {
+		t.Errorf("in a hurry %d is shown, want the newest, 11", got.Value)
+	}
+}
