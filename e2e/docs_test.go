@@ -100,3 +100,41 @@ func TestEveryCauseIsExplained(t *testing.T) {
 		t.Errorf("found %d causes in media/media.go", codes)
 	}
 }
+
+var (
+	settingName = regexp.MustCompile("`([a-z]+)\\.([a-z0-9_]+)`?")
+	section     = regexp.MustCompile(`(?m)^\[([a-z]+)\]$`)
+)
+
+// TestDocumentsNameRealSettings looks up every `section.key` of the documents in
+// the example of the configuration, which has them all.
+func TestDocumentsNameRealSettings(t *testing.T) {
+	b, err := os.ReadFile("../server/config/example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, at := map[string]string{}, section.FindAllStringSubmatchIndex(string(b), -1)
+	for i, m := range at {
+		end := len(b)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		keys[string(b[m[2]:m[3]])] = string(b[m[1]:end])
+	}
+	seen := 0
+	for name, text := range documents(t) {
+		for _, m := range settingName.FindAllStringSubmatch(text, -1) {
+			body, ok := keys[m[1]]
+			if !ok {
+				continue // no section: go.mod, bin/fenrir
+			}
+			seen++
+			if !strings.Contains(body, "\n"+m[2]+" = ") {
+				t.Errorf("%s: there is no setting %s.%s", name, m[1], m[2])
+			}
+		}
+	}
+	if seen < 15 {
+		t.Errorf("found %d settings: does this test read the documents?", seen)
+	}
+}
