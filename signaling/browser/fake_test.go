@@ -340,7 +340,8 @@ type clientConfig struct {
 	peer   string
 	tcp    bool
 	engine func(*webrtc.SettingEngine)
-	bare   bool // no data channels
+	bare   bool          // no data channels
+	gate   chan struct{} // events are taken once it is closed; nil: at once
 }
 
 func (b *bench) connect(opts ...clientOption) *client {
@@ -405,6 +406,18 @@ func (c *client) makePC(cfg clientConfig) {
 		c.input = c.channel("input", nil, c.onInput)
 		c.motion = c.channel("motion", &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
 		c.events = c.channel("events", nil, c.onEvent)
+		if cfg.gate != nil {
+			c.events.OnMessage(func(m webrtc.DataChannelMessage) {
+				select {
+				case <-cfg.gate:
+				case <-c.done:
+				}
+				select {
+				case c.onEvent <- m.Data:
+				case <-c.done:
+				}
+			})
+		}
 	}
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) { c.state <- s })
 	pc.OnTrack(func(t *webrtc.TrackRemote, r *webrtc.RTPReceiver) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -587,6 +588,48 @@ func TestEventsTellCursorAndTiming(t *testing.T) {
 	age := timing.ServerMs + float64(int32(p.Timestamp-timing.RTPTimestamp))/90 - float64(media.Now())/1e6
 	if age > 0 || age < -5000 {
 		t.Errorf("the frame was captured %.1f ms ago", -age)
+	}
+}
+
+func TestAClientThatTakesNoEventsGetsTheNewestInTheEnd(t *testing.T) {
+	b := newBench(t)
+	gate := make(chan struct{})
+	c := b.connect(func(c *clientConfig) { c.gate = gate })
+	c.offer(nil)
+	c.until(webrtc.PeerConnectionStateConnected)
+	c.open(c.events)
+	att := b.session.get("tab-00000001")
+	noise := make([]byte, 60_000)
+	const pictures = 400 // 32 MB as base64
+	for i := range uint32(pictures) {
+		att.notes <- media.Note{Cursor: &media.CursorImage{Serial: 10 + i, Width: 1, PNG: noise}}
+	}
+	for deadline := time.Now().Add(patience); len(att.notes) > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the news is not taken")
+		}
+	}
+	drops := b.server.Stats().Totals.Drops
+	close(gate)
+	n := 0
+	for serial := uint32(0); serial != 10+pictures-1; {
+		var cur struct {
+			Type   string
+			Serial uint32
+		}
+		must(t, json.Unmarshal(get(t, c.onEvent, "event"), &cur))
+		if cur.Type != "cursor" {
+			continue
+		}
+		if cur.Serial < serial {
+			t.Fatalf("picture %d after %d", cur.Serial, serial)
+		}
+		serial = cur.Serial
+		n++
+	}
+	t.Logf("%d of %d pictures were sent, %d dropped", n, pictures, drops)
+	if drops == 0 || n > pictures/2 {
+		t.Errorf("%d pictures were sent, %d dropped: too much was kept for a client that does not read", n, drops)
 	}
 }
 

@@ -24,6 +24,8 @@ import (
 const (
 	messageRate  = 50 // a second
 	messageBurst = 200
+	offerRate    = 1 // a second: each one makes us look for paths again
+	offerBurst   = 10
 	maxOutgoing  = 256 // messages that wait for a slow client
 )
 
@@ -178,14 +180,21 @@ func (t *talk) read(ctx context.Context, p *peer.Peer, maxKbps int) {
 	if maxKbps > 0 {
 		err = p.Cap(ctx, maxKbps)
 	}
+	offers := rate.NewLimiter(offerRate, offerBurst)
 	for offer := uint32(0); err == nil; {
 		if err = limit.Wait(ctx); err != nil {
 			return
 		}
 		var m signaling.Message
-		if m, err = t.next(ctx); err == nil {
-			err = t.handle(ctx, p, m, &offer)
+		if m, err = t.next(ctx); err != nil {
+			break
 		}
+		if m.Type() == "offer" {
+			if err = offers.Wait(ctx); err != nil {
+				return
+			}
+		}
+		err = t.handle(ctx, p, m, &offer)
 	}
 	if errors.Is(err, errGone) {
 		// When the peer has ended nobody needs to know.

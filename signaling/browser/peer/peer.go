@@ -150,6 +150,7 @@ func (p *Peer) Prepare() error {
 	p.opened = make(chan channel, 8)
 	p.goodbyes = make(chan error, 1)
 	p.news.init()
+	p.state.Store(int32(webrtc.PeerConnectionStateNew))
 	b := p.Bitrate.WithDefaults()
 	p.path = congestion.NewController(congestion.Config{Min: b.Min * 1000, Start: b.Start * 1000, Max: b.Max * 1000},
 		func(congestion.Report) {

@@ -165,8 +165,8 @@ func (p *Ports) listenTCP() error {
 	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{
 		Listener:                     l,
 		Logger:                       Logger{p.log}.NewLogger("ice"),
-		ReadBufferSize:               64,      // packets
-		WriteBufferSize:              1 << 20, // bytes for each connection; packets beyond are lost, as on UDP
+		ReadBufferSize:               64,        // packets
+		WriteBufferSize:              512 << 10, // bytes for each connection, some key frames; packets beyond are lost, as on UDP
 		FirstStunBindTimeout:         stunTimeout,
 		AliveDurationForConnFromStun: stunTimeout,
 	})
