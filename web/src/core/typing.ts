@@ -8,9 +8,8 @@ export const SENTINEL = "\u200b";
 
 const BACKSPACE = 0x08;
 const ENTER = 0x0d;
+/** Keys that have no text. Tab leaves the field, as everywhere; Escape is the page's. */
 const KEYS: Record<string, number> = {
-  Tab: 0x09,
-  Escape: 0x1b,
   ArrowLeft: 0x25,
   ArrowUp: 0x26,
   ArrowRight: 0x27,
@@ -39,10 +38,10 @@ export function typed(value: string, input: Pick<InputSender, "text" | "keyTap">
  */
 export class TypingField {
   readonly #field: HTMLTextAreaElement;
-  readonly #input: InputSender;
+  readonly #input: Pick<InputSender, "text" | "keyTap">;
   #composing = false;
 
-  constructor(field: HTMLTextAreaElement, input: InputSender) {
+  constructor(field: HTMLTextAreaElement, input: Pick<InputSender, "text" | "keyTap">) {
     this.#field = field;
     this.#input = input;
     this.#empty();
@@ -57,18 +56,11 @@ export class TypingField {
     field.addEventListener("keydown", (event) => {
       if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
       const vk = KEYS[event.key];
-      // Tab leaves the field, as everywhere; Escape is the page's.
-      if (vk === undefined || event.key === "Tab" || event.key === "Escape") return;
+      if (vk === undefined) return;
       event.preventDefault();
       this.#input.keyTap(vk);
     });
     field.addEventListener("focus", () => this.#empty());
-  }
-
-  /** Sends a key that has no text. */
-  key(name: string): void {
-    const vk = KEYS[name];
-    if (vk !== undefined) this.#input.keyTap(vk);
   }
 
   #take(): void {

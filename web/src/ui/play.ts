@@ -3,7 +3,6 @@ import { codecNames, decodable } from "../core/codecs";
 import { browserParts } from "../core/connection";
 import { displaySize } from "../core/geometry";
 import { Player } from "../core/player";
-import { TypingField } from "../core/typing";
 import type { Stats } from "../core/stats";
 import type { App, Cause, Limits, SessionPatch, SessionState } from "../core/types";
 import { landscape } from "./art";
@@ -13,10 +12,13 @@ import { errorPanel } from "./error-panel";
 import { sentence } from "./forms";
 import { icon } from "./icons";
 import { detect, hasAltGr, layout, prefs, requestFor, set, type Prefs } from "./prefs";
+import { PointerImage } from "./pointer";
 import { qualityFields } from "./quality";
+import { Screen } from "./screen";
 import { StatsPanel } from "./stats-panel";
 import { StepsPanel } from "./steps";
 import { Toolbar } from "./toolbar";
+import { TypingPanel } from "./typing-panel";
 
 /** How often the open statistics are renewed, ms. */
 const STATS_MS = 500;
@@ -40,12 +42,6 @@ export interface PlayParts {
   signedOut: () => void;
 }
 
-/** Keyboard Lock, which type libraries do not know. */
-interface KeyboardLock {
-  lock?(): Promise<void>;
-  unlock?(): void;
-}
-
 /** A session as it is played: picture over the whole window, controls above it. */
 export class Play {
   readonly element: HTMLElement;
@@ -54,16 +50,16 @@ export class Play {
   readonly #video: HTMLVideoElement;
   readonly #audio: HTMLAudioElement;
   readonly #still = h("canvas", { class: "still", "aria-hidden": "true", hidden: true });
-  readonly #pointer = h("img", { class: "cursor", alt: "", hidden: true, data: { testid: "cursor" } });
+  readonly #pointer = new PointerImage();
   readonly #cover = h("div", { class: "cover-box" });
   readonly #ribbon = h("div", { class: "ribbon", role: "status", hidden: true, data: { testid: "ribbon" } });
   readonly #unlock: HTMLButtonElement;
   readonly #badge = h("div", { class: "badge", hidden: true, data: { testid: "viewer-badge" } }, icon("eye"), "Watching");
   readonly #stats = new StatsPanel();
   readonly #quality: HTMLElement;
-  readonly #typing: HTMLElement;
-  readonly #field: HTMLTextAreaElement;
+  readonly #typing = new TypingPanel(() => this.#toggleTyping());
   readonly #toolbar: Toolbar;
+  readonly #screen: Screen;
   readonly #now = h("p", { class: "muted small", role: "status" });
   readonly #title = h("span", { class: "toolbar-title" }, "");
   readonly #volume: HTMLInputElement;
@@ -75,7 +71,6 @@ export class Play {
   #statsTimer: ReturnType<typeof setInterval> | null = null;
   #resizeTimer: ReturnType<typeof setTimeout> | null = null;
   #observer: ResizeObserver | null = null;
-  #wakeLock: WakeLockSentinel | null = null;
   #size = { width: 0, height: 0 };
   #stopped = false;
   #shown = false;
@@ -94,7 +89,7 @@ export class Play {
       { class: "stage", tabindex: "0", role: "application", "aria-label": "Live picture. Keys go to the program; Control, Alt, Shift and M together open the controls.", data: { testid: "stage" } },
       this.#video,
       this.#still,
-      this.#pointer,
+      this.#pointer.element,
     );
     this.#unlock = h("button", { class: "button primary sound-unlock", type: "button", hidden: true, data: { testid: "sound-unlock" } }, icon("sound"), "Click for sound");
     this.#unlock.addEventListener("click", () => {
@@ -104,10 +99,8 @@ export class Play {
     this.#quality = h("section", { class: "overlay-panel quality", role: "dialog", "aria-label": "Quality and sound", hidden: true, data: { testid: "quality" } });
     this.#volume = h("input", { type: "range", min: 0, max: 100, step: 1, value: Math.round(prefs.volume * 100), "aria-label": "Volume", data: { testid: "volume" } });
     this.#volume.addEventListener("input", () => this.#setVolume(Number(this.#volume.value) / 100));
-    this.#field = h("textarea", { class: "input", rows: 1, "aria-label": "Text for the program", placeholder: "Type here", autocomplete: "off", autocapitalize: "off", spellcheck: "false", data: { testid: "text-input" } });
-    this.#typing = this.#typingPanel();
     this.#toolbar = new Toolbar(this.#title, [
-      { testid: "fullscreen", icon: "fullscreen", label: "Full screen", keys: "Ctrl+Alt+Shift+X", toggles: true, act: () => void this.#fullscreen() },
+      { testid: "fullscreen", icon: "fullscreen", label: "Full screen", keys: "Ctrl+Alt+Shift+X", toggles: true, act: () => void this.#screen.toggle() },
       { testid: "pointer-lock", icon: "pointer", label: "Lock pointer", keys: "Ctrl+Alt+Shift+Z", toggles: true, act: () => this.#lock() },
       { testid: "text-toggle", icon: "keyboard", label: "Type text", toggles: true, act: () => this.#toggleTyping() },
       { testid: "mute", icon: "sound", label: "Mute", keys: "Ctrl+Alt+Shift+A", toggles: true, act: () => this.#mute() },
@@ -117,7 +110,7 @@ export class Play {
       { testid: "end", icon: "power", label: "End", danger: true, act: () => void this.#end() },
     ]);
     this.#toolbar.back = () => this.#stage.focus({ preventScroll: true });
-    this.#toolbar.pinned = () => !this.#quality.hidden || !this.#typing.hidden;
+    this.#toolbar.pinned = () => !this.#quality.hidden || !this.#typing.element.hidden;
     this.element = h(
       "main",
       { class: "player", "aria-label": "Player", data: { testid: "player" } },
@@ -126,12 +119,16 @@ export class Play {
       this.#audio,
       this.#stats.element,
       this.#quality,
-      this.#typing,
+      this.#typing.element,
       this.#badge,
       this.#ribbon,
       this.#unlock,
       this.#cover,
     );
+    this.#screen = new Screen(this.element, (full) => {
+      this.#toolbar.press("fullscreen", full);
+      this.#stage.focus({ preventScroll: true });
+    });
   }
 
   get player(): Player | null {
@@ -153,8 +150,7 @@ export class Play {
 
   async start(): Promise<void> {
     document.body.classList.add("playing");
-    document.addEventListener("fullscreenchange", this.#onFullscreen);
-    document.addEventListener("visibilitychange", this.#onVisible);
+    this.#screen.start();
     window.addEventListener("pagehide", this.#onPageHide);
     this.#observer = new ResizeObserver(() => this.#resized());
     this.#observer.observe(this.#stage);
@@ -180,23 +176,19 @@ export class Play {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#release();
-    document.removeEventListener("fullscreenchange", this.#onFullscreen);
-    document.removeEventListener("visibilitychange", this.#onVisible);
+    this.#screen.stop();
     window.removeEventListener("pagehide", this.#onPageHide);
     this.#observer?.disconnect();
     this.#toolbar.stop();
     if (this.#statsTimer !== null) clearInterval(this.#statsTimer);
     if (this.#resizeTimer !== null) clearTimeout(this.#resizeTimer);
     document.body.classList.remove("playing");
-    if (document.fullscreenElement) void document.exitFullscreen();
   }
 
   /** Lets go of the session; it goes on. */
   #release(): void {
     this.#player?.stop();
     this.#player = null;
-    void this.#wakeLock?.release();
-    this.#wakeLock = null;
   }
 
   async #launch(app: App): Promise<void> {
@@ -235,7 +227,7 @@ export class Play {
     player.capture.altGr = hasAltGr();
     player.capture.touchMode = prefs.touch;
     player.capture.shortcut = (event) => this.#shortcut(event);
-    new TypingField(this.#field, player.input);
+    this.#typing.attach(player.input);
     player.on("session", (session) => this.#sessionChanged(session));
     player.on("grant", (grant) => {
       const viewer = !grant.keyboard && !grant.pointer;
@@ -278,7 +270,6 @@ export class Play {
     });
     player.start();
     this.#stage.focus({ preventScroll: true });
-    void this.#stayAwake();
   }
 
   #sessionChanged(session: SessionState): void {
@@ -334,7 +325,7 @@ export class Play {
     this.#unlock.hidden = true;
     this.#steps = null;
     if (this.#player?.capture.locked) this.#player.capture.unlock();
-    if (document.fullscreenElement) void document.exitFullscreen();
+    this.#screen.leave();
     const app = this.#session?.app ?? ("app" in this.#parts.target ? this.#parts.target.app : null);
     const again = (): void => {
       this.#error = null;
@@ -406,20 +397,7 @@ export class Play {
     if (!player) return;
     const view = player.cursor.view;
     this.#stage.style.cursor = player.grant.pointer ? view.css : "default";
-    const { image } = view;
-    this.#pointer.hidden = !view.drawn || !image || this.#size.width === 0;
-    this.#pointer.dataset["serial"] = String(image?.serial ?? "");
-    if (this.#pointer.hidden || !image) return;
-    const box = player.capture.box;
-    const stage = this.#stage.getBoundingClientRect();
-    const scale = box.width / this.#size.width;
-    const src = `data:image/png;base64,${image.png}`;
-    if (this.#pointer.src !== src) this.#pointer.src = src;
-    this.#pointer.style.width = `${image.width * scale}px`;
-    this.#pointer.style.height = `${image.height * scale}px`;
-    const x = box.left - stage.left + (view.x - image.hot_x) * scale;
-    const y = box.top - stage.top + (view.y - image.hot_y) * scale;
-    this.#pointer.style.transform = `translate(${x}px, ${y}px)`;
+    this.#pointer.draw(view, player.capture.box, this.#stage.getBoundingClientRect(), this.#size.width);
   }
 
   #resized(): void {
@@ -447,42 +425,7 @@ export class Play {
     }
   }
 
-  readonly #onVisible = (): void => {
-    if (document.visibilityState === "visible") void this.#stayAwake();
-  };
-
   readonly #onPageHide = (): void => this.#player?.link.close("left");
-
-  /** The screen stays on while somebody plays. */
-  async #stayAwake(): Promise<void> {
-    try {
-      this.#wakeLock = (await navigator.wakeLock?.request("screen")) ?? null;
-    } catch {
-      // Refused (battery saver, no gesture yet): the system decides.
-    }
-  }
-
-  readonly #onFullscreen = (): void => {
-    const full = document.fullscreenElement === this.element;
-    this.#toolbar.press("fullscreen", full);
-    const keyboard = (navigator as Navigator & { keyboard?: KeyboardLock }).keyboard;
-    if (full) {
-      // Alt+Tab, the Windows key and a short Escape belong to the program now; a long Escape leaves.
-      keyboard?.lock?.().catch(() => undefined);
-    } else {
-      keyboard?.unlock?.();
-    }
-    this.#stage.focus({ preventScroll: true });
-  };
-
-  async #fullscreen(): Promise<void> {
-    try {
-      if (document.fullscreenElement) await document.exitFullscreen();
-      else await this.element.requestFullscreen({ navigationUI: "hide" });
-    } catch (error) {
-      toast(`The browser did not go to full screen: ${error instanceof Error ? error.message : String(error)}`, "bad");
-    }
-  }
 
   #lock(): void {
     const capture = this.#player?.capture;
@@ -498,7 +441,7 @@ export class Play {
     if (!event.ctrlKey || !event.altKey || !event.shiftKey) return false;
     const actions: Record<string, () => void> = {
       KeyM: () => this.#toolbar.focus(),
-      KeyX: () => void this.#fullscreen(),
+      KeyX: () => void this.#screen.toggle(),
       KeyZ: () => this.#lock(),
       KeyA: () => this.#mute(),
       KeyS: () => this.#toggleStats(),
@@ -575,42 +518,12 @@ export class Play {
     else if (name === "touch" && player) player.capture.touchMode = prefs.touch;
   }
 
-  #typingPanel(): HTMLElement {
-    const keys: [string, string, string][] = [
-      ["Esc", "Escape", "Escape"],
-      ["Tab", "Tab", "Tab"],
-      ["←", "ArrowLeft", "Left"],
-      ["↑", "ArrowUp", "Up"],
-      ["↓", "ArrowDown", "Down"],
-      ["→", "ArrowRight", "Right"],
-    ];
-    const codes: Record<string, number> = { Escape: 0x1b, Tab: 0x09, ArrowLeft: 0x25, ArrowUp: 0x26, ArrowRight: 0x27, ArrowDown: 0x28 };
-    return h(
-      "section",
-      { class: "overlay-panel typing", role: "dialog", "aria-label": "Type text", hidden: true, on: { keydown: (event) => {
-        if (event.key === "Escape" && !event.isComposing) this.#toggleTyping();
-      } } },
-      h("div", { class: "typing-row" }, this.#field, h("button", { class: "icon-button", type: "button", "aria-label": "Close", on: { click: () => this.#toggleTyping() } }, icon("close"))),
-      h(
-        "div",
-        { class: "typing-keys", role: "group", "aria-label": "Keys" },
-        ...keys.map(([sign, name, label]) =>
-          h("button", { class: "keycap", type: "button", "aria-label": label, on: {
-            // The field keeps the focus, and with it the soft keyboard.
-            pointerdown: (event) => event.preventDefault(),
-            click: () => this.#player?.input.keyTap(codes[name] ?? 0),
-          } }, sign),
-        ),
-      ),
-      h("p", { class: "muted small" }, "What you type goes straight to the program: composed text, emoji, what you paste."),
-    );
-  }
-
   #toggleTyping(): void {
-    const open = this.#typing.hidden === true;
-    this.#typing.hidden = !open;
+    const { element } = this.#typing;
+    const open = element.hidden === true;
+    element.hidden = !open;
     this.#toolbar.press("text-toggle", open);
-    if (open) this.#field.focus();
+    if (open) this.#typing.focus();
     else this.#stage.focus({ preventScroll: true });
   }
 
