@@ -24,7 +24,6 @@ const (
 	soundQuiet   = 500 * time.Millisecond // without a packet until the sound counts as lost
 	soundRetry   = 100 * time.Millisecond // the first pause between two attempts
 	soundRetries = 500 * time.Millisecond // the longest
-	soundStop    = 2 * time.Second        // for a pipeline to let go of a dead server
 )
 
 // audio is the sound half of a worker. Whatever the sound server does, only
@@ -210,23 +209,5 @@ func (a *audio) rest(ctx context.Context, pause time.Duration) error {
 				return err
 			}
 		}
-	}
-}
-
-// stop makes a pipeline let go of everything. It says whether that happened
-// within soundStop.
-func stop(p *gst.Pipeline) bool {
-	stopped := make(chan struct{})
-	go func() {
-		_ = p.SetState(gst.StateNull) // cannot fail, only hang
-		close(stopped)
-	}()
-	bound := time.NewTimer(soundStop)
-	defer bound.Stop()
-	select {
-	case <-stopped:
-		return true
-	case <-bound.C:
-		return false
 	}
 }

@@ -14,7 +14,9 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -28,19 +30,20 @@ import (
 // errEnded is that GStreamer ended a stream, of which the bus knows more.
 var errEnded = errors.New("stream ended")
 
-// codec is a running pipeline from raw pictures to encoded units. Pictures are
-// given to it by one goroutine, units taken by another. It lives as long as
-// the process: nothing of it is released.
+// codec is a running pipeline from raw pictures of one size to encoded units.
+// Pictures are given to it by one goroutine, units taken by another.
 type codec struct {
 	entry    encoders.Entry
 	element  encoders.Element
 	params   encoders.Params
 	pipeline *gst.Pipeline
-	encoder  *gst.Element
-	sink     *C.GstElement
+	elements []*gst.Element // source, encoder, sink
 	source   C.fenrir_source
 	unit     C.fenrir_unit
-	keep     []*gst.Element // whose C pointers are in use
+	calm     bool
+
+	retired atomic.Bool   // its units are not wanted any more
+	taken   chan struct{} // closed when nobody pulls any more
 }
 
 // newCodec builds the pipeline of an entry for nominally params.FPS frames a
@@ -50,14 +53,15 @@ func newCodec(entry encoders.Entry, params encoders.Params) (*codec, error) {
 	if missing != "" {
 		return nil, media.NewCause(media.CauseNoEncoder, "%s: %s", entry.Name, missing)
 	}
-	c := &codec{entry: entry, element: element, params: params}
-	encoder, err := gst.NewElement(element.Factory)
+	c := &codec{entry: entry, element: element, params: params, taken: make(chan struct{})}
+	scratch, err := gst.NewElement(element.Factory)
 	if err != nil {
 		return nil, media.NewCause(media.CauseNoEncoder, "%s: make %s: %v", entry.Name, element.Factory, err)
 	}
+	defer drop(scratch.InitiallyUnowned.Object)
 	caps := encoders.Caps(entry.Codec)
 	if len(element.Profiles) > 0 {
-		profile := offered(encoder, caps, element.Profiles)
+		profile := offered(scratch, caps, element.Profiles)
 		if profile == "" {
 			return nil, media.NewCause(media.CauseNoEncoder, "%s: %s offers none of the profiles %s", entry.Name, element.Factory, strings.Join(element.Profiles, ", "))
 		}
@@ -71,19 +75,17 @@ func newCodec(entry encoders.Entry, params encoders.Params) (*codec, error) {
 	if c.pipeline, err = gst.NewPipelineFromString(strings.Join(parts, " ! ")); err != nil {
 		return nil, fmt.Errorf("build pipeline of %s: %w", entry.Name, err)
 	}
-	var native [3]*C.GstElement
-	for i, name := range [...]string{"source", "encoder", "sink"} {
+	for _, name := range [...]string{"source", "encoder", "sink"} {
 		e, err := c.pipeline.GetElementByName(name)
 		if err != nil {
 			return nil, fmt.Errorf("build pipeline of %s: %w", entry.Name, err)
 		}
-		c.keep = append(c.keep, e)
-		native[i] = cElement(e)
+		c.elements = append(c.elements, e)
 	}
-	c.encoder, c.sink = c.keep[1], native[2]
-	c.source.appsrc, c.source.encoder = native[0], native[1]
+	c.source.appsrc, c.source.encoder = cElement(c.elements[0]), cElement(c.elements[1])
 	c.setAll(element.Props)
 	c.setAll(element.Live)
+	c.setAll(element.Busy)
 	return c, nil
 }
 
@@ -123,7 +125,7 @@ func offered(e *gst.Element, caps string, profiles []string) string {
 
 // setAll sets what the encoder has of these properties.
 func (c *codec) setAll(props []encoders.Prop) {
-	e := cElement(c.encoder)
+	e := cElement(c.elements[1])
 	for _, p := range props {
 		name := C.CString(p.Name)
 		if C.fenrir_has_property(e, name) != 0 {
@@ -140,6 +142,18 @@ func (c *codec) setAll(props []encoders.Prop) {
 			}
 		}
 		C.free(unsafe.Pointer(name))
+	}
+}
+
+// setCalm tells the encoder whether the picture stays as it is.
+func (c *codec) setCalm(calm bool) {
+	if calm == c.calm {
+		return
+	}
+	if c.calm = calm; calm {
+		c.setAll(c.element.Calm)
+	} else {
+		c.setAll(c.element.Busy)
 	}
 }
 
@@ -171,6 +185,7 @@ func busError(p *gst.Pipeline, bound time.Duration, other error) error {
 	if m == nil {
 		return other
 	}
+	defer drop(m)
 	if m.Type() == gst.MessageEOS {
 		return errEnded
 	}
@@ -224,6 +239,57 @@ func (c *codec) push(at, lasts time.Duration, key bool) error {
 	return c.busError(0, errors.New("picture refused"))
 }
 
+// close ends the encoder and gives back what it holds. Nothing may be given to
+// it any more, and whoever pulls must close taken when the stream ends. It
+// fails when the encoder hangs; all of it is then left as it is.
+func (c *codec) close() error {
+	c.retired.Store(true)
+	if !stop(c.pipeline) {
+		return fmt.Errorf("stop %s: it hangs", c.element.Factory)
+	}
+	bound := time.NewTimer(stopBound)
+	defer bound.Stop()
+	select {
+	case <-c.taken:
+	case <-bound.C:
+		return fmt.Errorf("stop %s: its stream does not end", c.element.Factory)
+	}
+	C.fenrir_source_free(&c.source)
+	for _, e := range c.elements {
+		drop(e.InitiallyUnowned.Object)
+	}
+	drop(c.pipeline.GetPipelineBus().InitiallyUnowned.Object)
+	drop(c.pipeline.InitiallyUnowned.Object)
+	return nil
+}
+
+// drop releases an object of GStreamer's now, not when the garbage collector
+// comes to it.
+func drop[T interface{ Unref() }](o T) {
+	runtime.SetFinalizer(o, nil)
+	o.Unref()
+}
+
+const stopBound = 2 * time.Second // for a pipeline to let go of everything
+
+// stop brings a pipeline to a halt. It says whether that happened within
+// stopBound.
+func stop(p *gst.Pipeline) bool {
+	stopped := make(chan struct{})
+	go func() {
+		_ = p.SetState(gst.StateNull) // cannot fail, only hang
+		close(stopped)
+	}()
+	bound := time.NewTimer(stopBound)
+	defer bound.Stop()
+	select {
+	case <-stopped:
+		return true
+	case <-bound.C:
+		return false
+	}
+}
+
 // pulled is an encoded unit in GStreamer's memory, valid until release.
 type pulled struct {
 	at            time.Duration // as given to push
@@ -234,7 +300,7 @@ type pulled struct {
 
 // pull waits up to bound for the next unit. ok is false when none came.
 func (c *codec) pull(bound time.Duration) (u pulled, ok bool, err error) {
-	switch C.fenrir_pull(c.sink, C.guint64(bound), &c.unit) {
+	switch C.fenrir_pull(cElement(c.elements[2]), C.guint64(bound), &c.unit) {
 	case C.FENRIR_OK:
 		return pulled{
 			at: time.Duration(c.unit.pts), key: c.unit.key != 0, width: int(c.unit.width), height: int(c.unit.height),
@@ -243,6 +309,9 @@ func (c *codec) pull(bound time.Duration) (u pulled, ok bool, err error) {
 	case C.FENRIR_EMPTY:
 		return u, false, nil
 	case C.FENRIR_ENDED:
+		if c.retired.Load() {
+			return u, false, errEnded
+		}
 		return u, false, c.busError(time.Second, errEnded)
 	}
 	return u, false, c.busError(0, errors.New("unit cannot be read"))

@@ -36,6 +36,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// servers are the X servers that run, by display name.
+var servers sync.Map
+
+// killServer ends a display's X server.
+func killServer(t testing.TB, d media.Display) {
+	t.Helper()
+	p, ok := servers.Load(d.Name)
+	if !ok {
+		t.Fatal("no X server of that name")
+	}
+	if err := p.(*os.Process).Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // xvfb starts an X server with its framebuffer in a file and the size that
 // production uses, and gives its screen the size wanted.
 func xvfb(t testing.TB, width, height int) media.Display {
@@ -65,6 +80,8 @@ func xvfb(t testing.TB, width, height int) media.Display {
 		t.Fatal("Xvfb says no display number:", err)
 	}
 	d := media.Display{Name: ":" + strings.TrimSpace(line), Framebuffer: filepath.Join(dir, "Xvfb_screen0"), Width: width, Height: height}
+	servers.Store(d.Name, cmd.Process)
+	t.Cleanup(func() { servers.Delete(d.Name) })
 	c := dial(t, d)
 	if err := x11.SetSize(context.Background(), c, width, height); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,8 @@ import (
 
 const (
 	beatEvery = 80 * time.Millisecond  // between heartbeats
-	stuck     = 400 * time.Millisecond // in the encoder: no progress any more
+	stuck     = 400 * time.Millisecond // in the encoder, of 1080p or less: no progress any more
+	settling  = 2 * time.Second        // until the first frame of a new encoder
 
 	minNominal, maxNominal = 30, 240 // frames a second that an encoder is told of
 )
@@ -32,10 +34,14 @@ type video struct {
 	spec   media.VideoSpec
 	screen *capture.Screen
 	codec  *codec
+	proven bool // it has encoded something
+	mute   bool // no heartbeat because of it
+	place  place
 	pacer  *pace.Pacer
 	out    *wire.Writer
 
-	nominal       time.Duration // between frames, as the encoder is told
+	fps           int           // nominal frames a second, as the encoder is told
+	nominal       time.Duration // between frames of that rate
 	count         int64         // frames pushed
 	width, height int
 	damaged       media.Stamp // when the change was told that is not in a picture yet
@@ -43,6 +49,7 @@ type video struct {
 	pushed        media.Stamp // the oldest frame that is with the encoder
 	counts        media.Counts
 	encoded       atomic.Uint64
+	frames        uint32 // units written; of the goroutine that takes them, of which there is one at a time
 
 	done   chan done
 	failed chan error
@@ -52,7 +59,10 @@ type video struct {
 }
 
 // done is a unit that came out of the encoder.
-type done struct{ size int }
+type done struct {
+	codec *codec
+	size  int
+}
 
 // startVideo opens the display and the encoder.
 func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec, out *wire.Writer) (*video, error) {
@@ -71,18 +81,36 @@ func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec
 		spec: spec, screen: screen, out: out,
 		done: make(chan done, 64), failed: make(chan error, 2), stages: map[int64]media.Stages{},
 	}
-	v.width, v.height = evenSize(screen)
-	fps := min(max(spec.FPS, minNominal), maxNominal)
-	v.nominal = time.Second / time.Duration(fps)
-	v.codec, err = newCodec(entry, encoders.Params{Kbps: v.kbps(fps), FPS: fps, Cores: runtime.NumCPU(), Pixels: v.width * v.height})
+	v.fps = min(max(spec.FPS, minNominal), maxNominal)
+	v.nominal = time.Second / time.Duration(v.fps)
+	return v, v.encode(entry)
+}
+
+// encode starts an encoder for the display's present size. A new one is made
+// whenever that changes: not every encoder can change its size, and what is best
+// to do depends on it.
+func (v *video) encode(entry encoders.Entry) error {
+	v.width, v.height = evenSize(v.screen)
+	if v.codec != nil {
+		if err := v.codec.close(); err != nil {
+			return err
+		}
+	}
+	var err error
+	v.codec, err = newCodec(entry, encoders.Params{Kbps: v.kbps(), FPS: v.fps, Cores: runtime.NumCPU(), Pixels: v.width * v.height})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	v.pacer = pace.New(spec.FPS, v.codec.element.Depth)
+	v.proven = false
+	v.pacer = pace.New(v.spec.FPS, v.codec.element.Depth)
 	if err := v.codec.setSize(v.width, v.height); err != nil {
-		return nil, err
+		return err
 	}
-	return v, v.codec.play()
+	if err := v.codec.play(); err != nil {
+		return err
+	}
+	go v.take(v.codec)
+	return nil
 }
 
 func evenSize(s *capture.Screen) (width, height int) {
@@ -90,22 +118,46 @@ func evenSize(s *capture.Screen) (width, height int) {
 	return max(width&^1, 2), max(height&^1, 2)
 }
 
-// kbps is the bitrate to tell an encoder that believes in fps frames a second,
-// so that one frame gets its share of the bitrate wanted. A low frame rate does
-// not make frames huge: they are to be sent quickly.
-func (v *video) kbps(fps int) int {
-	return max(v.spec.Kbps*fps/max(v.spec.FPS, fps/4, 1), 1)
+// change makes a new encoder in the place of the present one. Hardware may need
+// longer for it than the parent is willing to hear nothing.
+func (v *video) change() error {
+	changed := make(chan error, 1)
+	go func() { changed <- v.encode(v.codec.entry) }()
+	bound := time.NewTimer(settling)
+	defer bound.Stop()
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for {
+		select {
+		case err := <-changed:
+			return err
+		case <-bound.C:
+			return errors.New("change the encoder's size: it hangs")
+		case <-beat.C:
+			if err := v.out.Report(media.Report{Kind: media.ReportHeartbeat, Counts: v.counts}); err != nil {
+				return errors.Join(errParent, err)
+			}
+		}
+	}
+}
+
+// kbps is the bitrate to tell an encoder that believes in the nominal frame
+// rate, so that one frame gets its share of the bitrate wanted. A low frame rate
+// does not make frames huge: they are to be sent quickly.
+func (v *video) kbps() int {
+	return max(v.spec.Kbps*v.fps/max(v.spec.FPS, v.fps/4), 1)
 }
 
 // run makes pictures until ctx ends or something breaks.
 func (v *video) run(ctx context.Context, orders <-chan media.Order) error {
-	go v.take(ctx)
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
 	pointer := v.pointer(ctx)
+	go v.place.watch(ctx)
 	for {
+		v.place.in("")
 		select {
 		case <-ctx.Done():
 			return nil
@@ -131,6 +183,7 @@ func (v *video) run(ctx context.Context, orders <-chan media.Order) error {
 				return err
 			}
 		}
+		v.place.in("looking at the display")
 		news, err := v.screen.Take(ctx)
 		if err != nil {
 			return lost(err)
@@ -184,11 +237,9 @@ func (v *video) learn(n capture.News) error {
 	if width == v.width && height == v.height {
 		return nil
 	}
-	v.width, v.height = width, height
-	if err := v.codec.setSize(width, height); err != nil {
+	if err := v.change(); err != nil {
 		return err
 	}
-	v.pacer.WantKey()
 	return v.out.Report(media.Report{Kind: media.ReportResized, Width: width, Height: height})
 }
 
@@ -203,6 +254,8 @@ func (v *video) frame(ctx context.Context, do pace.Action, key bool) error {
 		v.picture = media.Stages{Captured: now, Converted: now}
 		v.counts.Repeated++
 	}
+	v.place.in("giving a picture to the encoder")
+	v.codec.setCalm(do == pace.Repeat)
 	now := media.Now()
 	v.mu.Lock()
 	v.stages[v.count] = v.picture
@@ -225,6 +278,7 @@ func (v *video) capture(ctx context.Context) error {
 	v.pacer.Taken()
 	v.picture = media.Stages{Damage: v.damaged}
 	v.damaged = 0
+	v.place.in("waiting for the display")
 	f, news, err := v.screen.Frame(ctx)
 	if err != nil {
 		return lost(err)
@@ -233,6 +287,7 @@ func (v *video) capture(ctx context.Context) error {
 	if err := v.learn(news); err != nil {
 		return err
 	}
+	v.place.in("converting a picture")
 	if err := v.codec.picture(f); err != nil {
 		return err
 	}
@@ -246,39 +301,50 @@ func (v *video) capture(ctx context.Context) error {
 	return nil
 }
 
-// take writes units to the parent as they come out of the encoder.
-func (v *video) take(ctx context.Context) {
-	ready := false
-	for frame := uint32(0); ctx.Err() == nil; {
-		u, ok, err := v.codec.pull(time.Second)
-		if err != nil {
-			v.failed <- fmt.Errorf("encode: %w", err)
-			return
+// take writes units to the parent as they come out of an encoder, until that is
+// retired.
+func (v *video) take(c *codec) {
+	defer close(c.taken)
+	fail := func(err error) {
+		select {
+		case v.failed <- err:
+		default: // one reason is enough
 		}
-		if !ok {
+	}
+	for {
+		u, ok, err := c.pull(time.Second)
+		switch {
+		case c.retired.Load():
+			if ok {
+				c.release()
+			}
+			return
+		case err != nil:
+			fail(fmt.Errorf("encode: %w", err))
+			return
+		case !ok:
 			continue
 		}
-		if !ready {
-			ready = true
-			err = v.out.Report(media.Report{Kind: media.ReportReady, Encoder: v.codec.entry.Name, Element: v.codec.element.Factory})
-		}
-		if err == nil {
-			err = v.emit(u, frame)
-			frame++
-		}
+		err = v.emit(c, u)
 		size := len(u.data)
-		v.codec.release()
+		c.release()
 		if err != nil {
-			v.failed <- err
+			fail(err)
 			return
 		}
 		v.encoded.Add(1)
-		v.done <- done{size}
+		v.done <- done{c, size}
 	}
 }
 
 // emit writes one unit, straight from GStreamer's memory.
-func (v *video) emit(u pulled, frame uint32) error {
+func (v *video) emit(c *codec, u pulled) error {
+	if v.frames == 0 {
+		err := v.out.Report(media.Report{Kind: media.ReportReady, Encoder: c.entry.Name, Element: c.element.Factory})
+		if err != nil {
+			return errors.Join(errParent, err)
+		}
+	}
 	n := int64((u.at + v.nominal/2) / v.nominal)
 	v.mu.Lock()
 	st, ok := v.stages[n]
@@ -289,19 +355,28 @@ func (v *video) emit(u pulled, frame uint32) error {
 	}
 	st.Encoded = media.Now()
 	data := u.data
-	if u.key && v.codec.entry.Codec == media.H264 {
+	if u.key && c.entry.Codec == media.H264 {
 		data = h264.Prompt(data)
 	}
 	st.Emitted = media.Now()
-	return v.out.Unit(media.Unit{
-		Kind: media.Video, Codec: v.codec.entry.Codec, Key: u.key, Frame: frame,
+	err := v.out.Unit(media.Unit{
+		Kind: media.Video, Codec: c.entry.Codec, Key: u.key, Frame: v.frames,
 		Width: uint16(u.width), Height: uint16(u.height), Stages: st, Data: data,
 	})
+	if err != nil {
+		return errors.Join(errParent, err)
+	}
+	v.frames++
+	return nil
 }
 
 // back notes that the encoder gave a frame back.
 func (v *video) back(d done) {
 	v.counts.Encoded = v.encoded.Load()
+	if d.codec != v.codec {
+		return
+	}
+	v.proven = true
 	v.pacer.Done(d.size < v.smallFrame())
 	v.pushed = media.Now()
 }
@@ -321,15 +396,24 @@ func (v *video) obey(o media.Order) {
 		v.spec.FPS = max(o.FPS, 1)
 		v.pacer.SetFPS(v.spec.FPS)
 	}
-	v.codec.setKbps(v.kbps(v.codec.params.FPS))
+	v.codec.setKbps(v.kbps())
 }
 
 // beat tells the parent that the loop goes round and the encoder gives back
 // what it is given.
 func (v *video) beat() error {
-	if v.pacer.InFlight() > 0 && media.Now().Sub(v.pushed) > stuck {
+	patience := stuck * time.Duration(max(v.width*v.height/(1920*1080), 1))
+	if !v.proven {
+		patience = settling
+	}
+	if busy := media.Now().Sub(v.pushed); v.pacer.InFlight() > 0 && busy > patience {
+		if !v.mute {
+			fmt.Fprintf(os.Stderr, "picture: %s has had a frame for %v\n", v.codec.element.Factory, busy.Round(time.Millisecond))
+		}
+		v.mute = true
 		return nil
 	}
+	v.mute = false
 	v.counts.Encoded = v.encoded.Load()
 	err := v.out.Report(media.Report{Kind: media.ReportHeartbeat, Counts: v.counts})
 	if err != nil {

@@ -282,7 +282,16 @@ func (s *Screen) Frame(ctx context.Context) (Frame, News, error) {
 		}
 	}
 	f, err := s.reader.read(ctx, s.width, s.height)
-	if err != nil {
+	if err == nil {
+		return f, news, nil
+	}
+	// A display that shrinks in this very moment refuses the size it had.
+	width, height := s.width, s.height
+	if measured := s.measure(ctx); measured != nil || s.width == width && s.height == height {
+		return Frame{}, news, fmt.Errorf("read pixels: %w", err)
+	}
+	news.Resized = true
+	if f, err = s.reader.read(ctx, s.width, s.height); err != nil {
 		return Frame{}, news, fmt.Errorf("read pixels: %w", err)
 	}
 	return f, news, nil

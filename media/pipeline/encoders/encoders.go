@@ -30,6 +30,9 @@ type Element struct {
 	Props []Prop
 	// Live are set before the start and again whenever the bitrate changes.
 	Live []Prop
+	// Busy are set when the picture begins to change, Calm when it stays and is to
+	// become good.
+	Busy, Calm []Prop
 	// Profiles of the stream, most wanted first; the first that the element
 	// offers is asked for. Empty: the codec has none to choose.
 	Profiles []string
@@ -48,10 +51,10 @@ func prop(name string, values ...string) Prop { return Prop{name, values} }
 
 // Params fill in the values of properties.
 type Params struct {
-	Kbps    int // of the stream, at nominal frame rate
-	FPS     int // nominal frames a second
-	Cores   int // of the machine
-	Pixels  int // of a picture
+	Kbps   int // of the stream, at nominal frame rate
+	FPS    int // nominal frames a second
+	Cores  int // of the machine
+	Pixels int // of a picture
 }
 
 // Fill replaces the braces in a property's value.
@@ -64,17 +67,19 @@ func (p Params) Fill(value string) string {
 		"{kbps}", fmt.Sprint(p.Kbps),
 		"{bps}", fmt.Sprint(1000*p.Kbps),
 		"{threads}", fmt.Sprint(p.threads()),
-		"{vbv-ms}", fmt.Sprint(vbv*1000/100/max(p.FPS, 1)),
-		"{vbv-kbit}", fmt.Sprint(max(vbv*frameBits/100/1000, 1)),
+		"{x264-kbps}", fmt.Sprint(p.Kbps*x264Boost/100),
+		"{x264-vbv-ms}", fmt.Sprint(1080/max(p.FPS, 1)),
+		"{frame-ms}", fmt.Sprint(max(1000/max(p.FPS, 1), 1)),
+		"{frame-kbit}", fmt.Sprint(max(frameBits/1000, 1)),
 		"{x264-preset}", p.x264Preset(),
 		"{vp8-threads}", fmt.Sprint(p.vp8Threads()),
 	).Replace(value)
 }
 
-// vbv is the size of the rate control's buffer in hundredths of a frame: what a
-// single frame can delay those after it. With one frame, key frames of a detailed
-// picture look coarse; with two, they take twice as long to send.
-const vbv = 150
+// x264Boost makes up for what x264 leaves unused when its buffer holds one frame.
+// Up to 1.1 frames it counts as a buffer for a single frame, which each frame
+// may use up; with a larger one it leaves a third of the bitrate unused.
+const x264Boost = 110
 
 // threads is the number of slices that one frame is encoded in at once.
 func (p Params) threads() int { return min(max(p.Cores, 1), 4) }
@@ -116,44 +121,6 @@ var media2caps = map[media.Codec]string{
 
 // Caps describes the encoded stream of a codec to GStreamer.
 func Caps(c media.Codec) string { return media2caps[c] }
-
-const infinite = "1073741824" // frames between key frames: x264's own infinity
-
-// Table is all entries, in the order of preference within a codec.
-func Table() []Entry {
-	return []Entry{
-		{
-			Name: "x264", Family: "software", Codec: media.H264,
-			Elements: []Element{{
-				Factory: "x264enc", Format: "I420",
-				Props: []Prop{
-					prop("tune", "zerolatency"), prop("speed-preset", "{x264-preset}"), prop("pass", "cbr"),
-					prop("bframes", "0"), prop("rc-lookahead", "0"), prop("sync-lookahead", "0"), prop("mb-tree", "false"),
-					prop("key-int-max", infinite), prop("ref", "1"), prop("cabac", "false"), prop("dct8x8", "false"),
-					prop("byte-stream", "true"), prop("aud", "false"), prop("insert-vui", "true"),
-					prop("sliced-threads", "true"), prop("threads", "{threads}"),
-					prop("option-string", "scenecut=0"),
-				},
-				Live:     []Prop{prop("bitrate", "{kbps}"), prop("vbv-buf-capacity", "{vbv-ms}")},
-				Profiles: []string{"constrained-baseline", "baseline"},
-			}},
-		},
-		{
-			Name: "vp8", Family: "software", Codec: media.VP8,
-			Elements: []Element{{
-				Factory: "vp8enc", Format: "I420",
-				Props: []Prop{
-					prop("deadline", "1"), prop("cpu-used", "-12"), prop("threads", "{vp8-threads}"), prop("token-partitions", "2"),
-					prop("lag-in-frames", "0"), prop("end-usage", "cbr"), prop("keyframe-mode", "disabled"), prop("keyframe-max-dist", infinite),
-					prop("buffer-size", "100"), prop("buffer-initial-size", "50"), prop("buffer-optimal-size", "60"),
-					prop("undershoot", "100"), prop("overshoot", "15"), prop("max-intra-bitrate", "300"),
-					prop("min-quantizer", "4"), prop("max-quantizer", "58"), prop("static-threshold", "0"), prop("dropframe-threshold", "0"),
-				},
-				Live: []Prop{prop("target-bitrate", "{bps}")},
-			}},
-		},
-	}
-}
 
 // Find returns the entry of a name.
 func Find(name string) (Entry, bool) {

@@ -14,8 +14,9 @@ import (
 const (
 	calm      = 100 * time.Millisecond // without change until the picture is refined
 	keepAlive = time.Second            // between frames of a picture that stays
-	maxRefine = 30                     // frames that refine one picture
-	refineGap = 30 * time.Millisecond  // between frames that refine
+	maxRefine = 90                     // frames that refine one picture
+	enough    = 4                      // of them in a row that tell nothing new
+	refineGap = time.Second / 60       // between frames that refine
 )
 
 // Action is what to do now.
@@ -121,7 +122,7 @@ func (p *Pacer) Done(small bool) {
 	p.inFlight = max(p.inFlight-1, 0)
 	if !small {
 		p.settled = 0
-	} else if p.settled++; p.settled >= 2 {
+	} else if p.settled++; p.settled >= enough {
 		p.refine = 0
 	}
 }
