@@ -142,13 +142,14 @@ export interface GPU {
   index: number;
   name: string;
   driver: string;
-  memory_mib: number;
-  memory_used_mib: number;
-  encoder_sessions: number;
-  encoder_percent: number;
-  gpu_percent: number;
+  /** Numbers that the driver does not tell are null, never 0. */
+  memory_mib: number | null;
+  memory_used_mib: number | null;
+  encoder_sessions: number | null;
+  encoder_percent: number | null;
+  gpu_percent: number | null;
   /** Whether it has a video encoder at all. */
-  encodes: boolean;
+  encodes: "yes" | "no" | "unknown";
   note: string;
 }
 

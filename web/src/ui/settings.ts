@@ -1,7 +1,7 @@
 import { asApiError, type Api } from "../core/api";
 import { codecNames, decodable } from "../core/codecs";
 import { browserParts } from "../core/connection";
-import type { EncoderInfo, Person, ServerInfo, Token, User } from "../core/types";
+import type { GPU, EncoderInfo, Person, ServerInfo, Token, User } from "../core/types";
 import { confirm, field, fill, h, since, toast } from "./dom";
 import { explain } from "./causes";
 import { problem, sentence } from "./forms";
@@ -264,7 +264,7 @@ function serverInfo(info: ServerInfo): Node[] {
           { class: "rows" },
           ...gpus.map((g) =>
             h("div", { class: "item" }, h("div", {}, h("strong", {}, g.name), h("p", { class: "muted" },
-              [`driver ${g.driver}`, `${(g.memory_used_mib / 1024).toFixed(1)} of ${(g.memory_mib / 1024).toFixed(1)} GiB`, g.encodes ? `${g.encoder_sessions} encoder sessions, ${g.encoder_percent} % busy` : "no video encoder"].join(" · ")),
+              graphicsCard(g).join(" · ")),
               g.note ? h("p", { class: "muted" }, sentence(g.note)) : null)),
           ),
         )
@@ -272,4 +272,22 @@ function serverInfo(info: ServerInfo): Node[] {
     gpus.length > 0 && info.gpu_note ? h("p", { class: "muted" }, sentence(info.gpu_note)) : h("span", {}),
     h("p", { class: "muted small" }, `Fenrir ${info.version} · `, h("a", { href: "/api/docs" }, "API")),
   ];
+}
+
+/** What is known of a graphics card; what the driver does not tell is left out. */
+function graphicsCard(g: GPU): string[] {
+  const facts: string[] = [];
+  if (g.driver) facts.push(`driver ${g.driver}`);
+  if (g.memory_mib !== null) {
+    const total = `${(g.memory_mib / 1024).toFixed(1)} GiB`;
+    facts.push(g.memory_used_mib === null ? total : `${(g.memory_used_mib / 1024).toFixed(1)} of ${total}`);
+  }
+  if (g.encodes === "no") facts.push("no video encoder");
+  else {
+    if (g.encodes === "unknown") facts.push("video encoder unknown");
+    if (g.encoder_sessions !== null) facts.push(`${g.encoder_sessions} encoder sessions`);
+    if (g.encoder_percent !== null) facts.push(`encoder ${g.encoder_percent} % busy`);
+  }
+  if (g.gpu_percent !== null) facts.push(`${g.gpu_percent} % busy`);
+  return facts;
 }
