@@ -11,7 +11,11 @@
 // session's id in its environment, by which Desktop and ReapLeftovers find what is
 // left when the supervisor was killed too.
 //
+// On a display of its own the desktop manages the windows, too (room wm), from
+// before the program starts until before the display ends; without it, after an
+// error, the session goes on. A display that is not ours is left to its own.
+//
 // Nothing here is C, and nothing waits without a bound. It imports media,
 // media/x11, its own rooms (tree: processes; traces: what lies on the machine;
-// environ: variables), xgb, golang.org/x/sys and the standard library.
+// environ: variables; wm: windows), xgb, golang.org/x/sys and the standard library.
 package desktop

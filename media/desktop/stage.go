@@ -1,10 +1,12 @@
 package desktop
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"fenrir/media/desktop/environ"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
+	"fenrir/media/desktop/wm"
 )
 
 // doubt is how long after the program's end the end of its display may show, which
@@ -141,6 +144,9 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	s.event(media.DesktopEvent{Kind: media.DesktopDisplay, Display: screen.display})
 	s.event(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepSound})
 	close(displayUp)
+	if spec.Kind != media.DisplayExternal { // that one has its own ways
+		s.help.Go(func() { s.manageWindows(ctx, screen) })
+	}
 	if err := s.setLayout(ctx, screen); err != nil {
 		return fatal("%v", err)
 	}
@@ -199,6 +205,29 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// manageWindows runs the window manager. A program can do without, so its end is
+// not that of the desktop, and a program that replaces it is welcome.
+func (s *stage) manageWindows(ctx context.Context, screen *screen) {
+	err := wm.Run(ctx, screen.display, slog.New(slog.NewTextHandler(warner{s}, nil)))
+	if err == nil || errors.Is(err, wm.ErrTaken) {
+		return
+	}
+	select {
+	case <-screen.lost: // which is told as such
+	case <-ctx.Done():
+	case <-time.After(doubt):
+		s.warn("the desktop goes on without a window manager: %v", err)
+	}
+}
+
+// warner makes warnings of lines of a log.
+type warner struct{ stage *stage }
+
+func (w warner) Write(line []byte) (int, error) {
+	w.stage.warn("window manager: %s", bytes.TrimSpace(line))
+	return len(line), nil
 }
 
 // startProgram starts what the player came for.

@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,6 +79,36 @@ func TestDisplayHasAskedSize(t *testing.T) {
 				t.Error("the display takes anybody")
 			}
 		})
+	}
+}
+
+func TestWindowsAreManaged(t *testing.T) {
+	r := launch(t, program(t, "exec sleep 1000"))
+	r.until(media.DesktopProgram)
+	conn, err := x11.Dial(t.Context(), r.display)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	xproto.ChangeWindowAttributes(conn.X, conn.Root(), xproto.CwEventMask, []uint32{xproto.EventMaskPropertyChange})
+	const name = "_NET_SUPPORTING_WM_CHECK"
+	atom, err := x11.Reply(t.Context(), conn, xproto.InternAtom(conn.X, false, uint16(len(name)), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for { // it may come a little later than the program
+		p, err := x11.Reply(ctx, conn, xproto.GetProperty(conn.X, false, conn.Root(), atom.Atom, xproto.AtomWindow, 0, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.ValueLen == 1 {
+			break
+		}
+		if _, err := conn.Next(ctx); err != nil {
+			t.Fatalf("no window manager: %v", err)
+		}
 	}
 }
 
