@@ -22,7 +22,7 @@ import (
 // program's own news: kind 1 key down, 2 key up (value: X keycode), 3 button
 // down, 4 button up (value: X button), 5 wheel (value: X button 4…7),
 // 6 character typed (value: code point, at most 0xFFFFF). Events that come in
-// quick succession are shown one after the other, each in four pictures, so that
+// quick succession are shown one after the other, each in ten pictures, so that
 // a viewer who gets fewer of them sees every one; latency mode shows the newest.
 const (
 	StripCell    = 16 // pixels
@@ -31,7 +31,7 @@ const (
 	StripWidth   = StripCell * StripColumns // pixels
 	StripHeight  = StripCell * StripRows
 
-	stripPictures = 4  // that an event is shown in when others wait
+	stripPictures = 10 // that an event is shown in when others wait
 	stripWaiting  = 64 // events, the oldest are left out beyond
 )
 
