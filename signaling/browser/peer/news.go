@@ -23,6 +23,7 @@ type news struct {
 	cursor *media.CursorImage // the present one
 	told   bool               // cursor was sent on events
 	timing *signaling.Timing  // waits to be sent
+	at     *media.CursorMove  // where the pointer stands
 	move   uint32             // number of the last position sent
 	video  media.VideoState   // of the encoder that serves this peer
 }
@@ -44,11 +45,30 @@ func (n *news) open(slot **datachannel.DataChannel, raw *datachannel.DataChannel
 		return false
 	}
 	*slot = raw
-	if slot == &n.events {
+	switch slot {
+	case &n.events:
 		n.told = false
+		n.poke()
+	case &n.motion:
+		n.tellPosition()
 	}
-	n.poke()
 	return true
+}
+
+// tellPosition sends where the pointer stands, if that can be done at once; it
+// reports whether. Called with n.mu held; the write queues and never waits.
+func (n *news) tellPosition() bool {
+	if n.at == nil || n.motion == nil {
+		return true
+	}
+	if n.motion.BufferedAmount() > maxMoveBuffer {
+		return false
+	}
+	n.move++
+	_, err := n.motion.WriteDataChannel(signaling.AppendCursorPosition(make([]byte, 0, 8), signaling.CursorPosition{
+		Seq: n.move, X: clamp16(n.at.X), Y: clamp16(n.at.Y),
+	}), false)
+	return err == nil
 }
 
 func (n *news) close(slot **datachannel.DataChannel) {
@@ -98,18 +118,8 @@ func (p *Peer) note(note media.Note) {
 		n.cursor, n.told = note.Cursor, false
 		n.poke()
 	case note.Move != nil:
-		n.move++
-		if n.motion == nil {
-			return
-		}
-		if n.motion.BufferedAmount() > maxMoveBuffer {
-			p.counts.drops.Add(1)
-			return
-		}
-		pos := signaling.AppendCursorPosition(make([]byte, 0, 8), signaling.CursorPosition{
-			Seq: n.move, X: clamp16(note.Move.X), Y: clamp16(note.Move.Y),
-		})
-		if _, err := n.motion.WriteDataChannel(pos, false); err != nil { // queues, never waits
+		n.at = note.Move
+		if !n.tellPosition() {
 			p.counts.drops.Add(1)
 		}
 	}
