@@ -6,7 +6,7 @@ type DesktopEventKind string
 // The events of a desktop, in the order of a normal life.
 const (
 	DesktopStep     DesktopEventKind = "step"     // Step begins
-	DesktopDisplay  DesktopEventKind = "display"  // the display answers: Display filled
+	DesktopDisplay  DesktopEventKind = "display"  // the display answers: Display filled, and Sound with the address where the sound server is or will be
 	DesktopSound    DesktopEventKind = "sound"    // the sound server answers (again): Sound filled
 	DesktopSilent   DesktopEventKind = "silent"   // the sound server died; it is being started again
 	DesktopProgram  DesktopEventKind = "program"  // the program runs: PID filled

@@ -46,7 +46,7 @@ func (s *stage) sound(ctx context.Context, display <-chan struct{}, settled chan
 				return
 			}
 			silent = false
-			s.event(media.DesktopEvent{Kind: media.DesktopSound, Sound: media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor"}})
+			s.event(media.DesktopEvent{Kind: media.DesktopSound, Sound: s.soundAddress()})
 			settle()
 		})
 		if ctx.Err() != nil {
@@ -140,4 +140,9 @@ func (s *stage) connectable(ctx context.Context, socket string, server *child) b
 			return false
 		}
 	}
+}
+
+// soundAddress is where the session's sound server is, or will be.
+func (s *stage) soundAddress() media.Sound {
+	return media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor"}
 }

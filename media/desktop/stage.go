@@ -141,7 +141,7 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	if err != nil {
 		return fatal("display: %v", err)
 	}
-	s.event(media.DesktopEvent{Kind: media.DesktopDisplay, Display: screen.display})
+	s.event(media.DesktopEvent{Kind: media.DesktopDisplay, Display: screen.display, Sound: s.soundAddress()})
 	s.event(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepSound})
 	close(displayUp)
 	if spec.Kind != media.DisplayExternal { // that one has its own ways

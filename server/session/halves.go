@@ -29,6 +29,7 @@ func (s *Session) desktopEvent(ev media.DesktopEvent) {
 	case media.DesktopDisplay:
 		s.mu.Lock()
 		s.display = ev.Display
+		s.sound = ev.Sound
 		if ev.Display.Width > 0 {
 			s.width, s.height = ev.Display.Width, ev.Display.Height
 		}
@@ -84,7 +85,8 @@ func (s *Session) firstFrame() {
 	s.changed()
 }
 
-// waitDesktop blocks until the display is up; the sound server may follow later.
+// waitDesktop blocks until the display is up; the sound server may follow later,
+// at the address that is known from now on.
 func (s *Session) waitDesktop(ctx context.Context) (media.Display, media.Sound, error) {
 	select {
 	case <-s.displayUp:

@@ -34,7 +34,7 @@ func (d fakeDesktop) Run(ctx context.Context, on func(media.DesktopEvent)) error
 
 func up(on func(media.DesktopEvent)) {
 	on(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepDisplay})
-	on(media.DesktopEvent{Kind: media.DesktopDisplay, Display: media.Display{Name: ":9", Width: 1280, Height: 720}})
+	on(media.DesktopEvent{Kind: media.DesktopDisplay, Display: media.Display{Name: ":9", Width: 1280, Height: 720}, Sound: media.Sound{Server: "unix:/somewhere"}})
 	on(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepProgram})
 	on(media.DesktopEvent{Kind: media.DesktopProgram, PID: 4711})
 }
@@ -220,6 +220,9 @@ func TestStartRunsThroughItsSteps(t *testing.T) {
 		}
 		if len(st.Video) != 1 || st.Video[0].Encoder != "x264" || !strings.Contains(st.Video[0].Reason, "no NVIDIA driver") {
 			t.Errorf("video = %+v, want x264 with the reason why not nvenc", st.Video)
+		}
+		if len(h.specs) != 1 || h.specs[0].Sound.Server != "unix:/somewhere" {
+			t.Errorf("the worker was told %+v, want the address of a sound server that is not up yet", h.specs)
 		}
 		over(t, s)
 		if got := s.State(); got.Phase != media.Ended || got.Cause.Code != media.CauseUser {
