@@ -255,6 +255,23 @@ func TestPointerTakesTheKeyboardAlongWhenItMoves(t *testing.T) {
 	a.getsKey(dialog)
 }
 
+func TestWindowsUnderARestingPointerDoNotCount(t *testing.T) {
+	d, _ := screentest.Xvfb(t, 1280, 720)
+	manage(t, d)
+	a := newApp(t, d)
+	a.fake(xproto.MotionNotify, 0, 640, 360)
+	large, aside, middle := a.window(1280, 720), a.window(100, 100), a.window(200, 100)
+	a.set(aside, "WM_NORMAL_HINTS", xproto.AtomWmSizeHints, 1)
+	for _, win := range []xproto.Window{large, aside, middle} {
+		a.show(win)
+		a.isFocused(win)
+	}
+	a.isAt(aside, rect{0, 0, 100, 100})
+	a.ok(xproto.DestroyWindowChecked(a.conn.X, middle)) // the pointer enters large by that
+	a.isFocused(aside)
+	a.getsKey(aside)
+}
+
 func TestFocusAsProgramsWantIt(t *testing.T) {
 	d, _ := screentest.Xvfb(t, 1280, 720)
 	manage(t, d)
