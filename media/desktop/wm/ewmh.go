@@ -155,6 +155,7 @@ func (w *manager) message(e xproto.ClientMessageEvent) {
 	case a.active:
 		w.raise(c)
 		w.prefer(c)
+		w.settle()
 	case a.close:
 		if c.wishes.deletes {
 			w.protocol(c, a.deleteWindow, xproto.TimeCurrentTime)

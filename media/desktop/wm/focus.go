@@ -52,7 +52,6 @@ func (w *manager) prefer(c *client) {
 	for _, f := range w.family(c) {
 		w.recent = append(slices.DeleteFunc(w.recent, func(r *client) bool { return r == f }), f)
 	}
-	w.settle()
 }
 
 // entered follows a pointer that was moved.
@@ -62,6 +61,7 @@ func (w *manager) entered(e xproto.EnterNotifyEvent) {
 		return
 	}
 	w.prefer(c)
+	w.focus(e.Time) // at once: to settle would be to overlook the next window on the way
 }
 
 // focusIn takes note of where the keyboard went without us.
