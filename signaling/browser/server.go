@@ -10,7 +10,6 @@ package browser
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -65,9 +64,6 @@ type Server struct {
 
 	wg sync.WaitGroup // one for each Peer.Serve, and for each connection that still closes
 }
-
-// ErrStopped is returned by handlers of a Server that is stopping or has stopped.
-var ErrStopped = errors.New("browser server has stopped")
 
 // Times that the protocol promises.
 const (
