@@ -82,12 +82,29 @@ func (h *host) start(app catalog.App, req session.Request) (*session.Session, er
 			Desktop: &desktop.Desktop{Exe: self, Args: []string{"desktop"}, Spec: spec, Log: log},
 			Devices: &input.Devices{Log: log},
 			Source: func(_ media.Encoder, spec func(context.Context) (media.Spec, error)) session.Source {
-				return &worker.Process{Exe: self, Args: []string{"media-worker"}, Spec: spec, Log: log}
+				return source{&worker.Process{Exe: self, Args: []string{"media-worker"}, Spec: spec, Log: log}, log}
 			},
 			Lease:      h.lease,
 			Screenshot: screen.Screenshot,
 		}, nil
 	})
+}
+
+// source is a media worker as a session sees it.
+type source struct {
+	*worker.Process
+	log *slog.Logger
+}
+
+// Run implements session.Source. A worker that had to be killed when it was told
+// to end, and is reaped, left nothing behind: that is told, and is no error.
+func (s source) Run(ctx context.Context, orders <-chan media.Order, sink media.Sink) error {
+	err := s.Process.Run(ctx, orders, sink)
+	if ctx.Err() != nil && errors.Is(err, worker.ErrKilled) && !errors.Is(err, worker.ErrUnreaped) {
+		s.log.Warn("media worker did not end when told to", "err", err)
+		return nil
+	}
+	return err
 }
 
 // lease takes an encoder slot of an NVIDIA GPU; other encoders need none.
