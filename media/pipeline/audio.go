@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 	"unsafe"
 
@@ -21,9 +22,12 @@ import (
 )
 
 const (
-	soundQuiet   = 500 * time.Millisecond // without a packet until the sound counts as lost
-	soundRetry   = 100 * time.Millisecond // the first pause between two attempts
-	soundRetries = 500 * time.Millisecond // the longest
+	soundPoll    = 50 * time.Millisecond   // between looks at the pipeline's errors
+	soundQuiet   = 500 * time.Millisecond  // without a packet until the sound counts as lost
+	soundFirst   = 2500 * time.Millisecond // until the first packet, which a slow sink may take
+	soundRouse   = 60 * time.Millisecond   // without a first packet until the sink is roused
+	soundRetry   = 100 * time.Millisecond  // the first pause between two attempts
+	soundRetries = 500 * time.Millisecond  // the longest
 )
 
 // audio is the sound half of a worker. Whatever the sound server does, only
@@ -35,8 +39,9 @@ type audio struct {
 	alone bool // there is no picture: the heartbeat is made here
 
 	frame  uint32
-	told   bool // whether the parent knows how it stands
-	ok     bool // what the parent knows
+	told   bool        // whether the parent knows how it stands
+	ok     bool        // what the parent knows
+	at     media.Stamp // capture of the last packet
 	beaten media.Stamp
 }
 
@@ -115,15 +120,24 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 	}
 	last := media.Now()
 	first := true
+	began := last
+	var roused chan struct{} // closed when that is done
+	defer func() {
+		if roused != nil {
+			<-roused // its waits are bounded
+		}
+	}()
 	var unit C.fenrir_unit
 	for ctx.Err() == nil {
-		switch C.fenrir_pull(sink, C.guint64(50*time.Millisecond), &unit) {
+		switch C.fenrir_pull(sink, C.guint64(soundPoll), &unit) {
 		case C.FENRIR_OK:
 			last = media.Now()
+			// A source that had to catch up may be ahead of the clock for a moment.
 			captured := media.Stamp(uint64(unit.pts)) + media.Stamp(p.GetBaseTime())
+			a.at = max(a.at, min(captured, last.Add(-time.Duration(a.spec.FrameMs)*time.Millisecond)))
 			err := a.tell(true)
 			if err == nil {
-				err = a.emit(captured, unsafe.Slice((*byte)(unsafe.Pointer(unit.mapped.data)), int(unit.mapped.size)))
+				err = a.emit(a.at, unsafe.Slice((*byte)(unsafe.Pointer(unit.mapped.data)), int(unit.mapped.size)))
 			}
 			C.fenrir_unit_release(&unit)
 			if err != nil {
@@ -133,7 +147,16 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 		case C.FENRIR_EMPTY:
 			quiet := soundQuiet
 			if first {
-				quiet = 2 * soundQuiet // connecting takes its time
+				quiet = soundFirst
+				if roused == nil && media.Now().Sub(began) > soundRouse {
+					roused = make(chan struct{})
+					go func() {
+						defer close(roused)
+						if err := rouse(a.sound); err != nil && !errors.Is(err, errNotNull) {
+							fmt.Fprintln(os.Stderr, "sound:", err)
+						}
+					}()
+				}
 			}
 			if media.Now().Sub(last) > quiet {
 				return errors.New("no sound comes")

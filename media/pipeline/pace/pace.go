@@ -53,8 +53,12 @@ func New(fps, depth int) *Pacer {
 	return p
 }
 
-// SetFPS changes the upper bound of frames a second, at least 1.
-func (p *Pacer) SetFPS(fps int) { p.interval = time.Second / time.Duration(max(fps, 1)) }
+// SetFPS changes the upper bound of frames a second, at least 1. A higher one
+// holds from the last frame on.
+func (p *Pacer) SetFPS(fps int) {
+	p.interval = time.Second / time.Duration(max(fps, 1))
+	p.tat = min(p.tat, p.sent.Add(p.interval))
+}
 
 // Changed tells that the display shows something new.
 func (p *Pacer) Changed() { p.changed = true }

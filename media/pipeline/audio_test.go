@@ -1,0 +1,292 @@
+//go:build cgo
+
+package pipeline
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-gst/go-gst/gst"
+	"github.com/go-gst/go-gst/gst/app"
+
+	"fenrir/media"
+	"fenrir/media/pipeline/encoders"
+)
+
+// soundServer is a PulseAudio of the test's own, which can die and come back.
+type soundServer struct {
+	t      *testing.T
+	dir    string
+	socket string
+	cmd    *exec.Cmd
+}
+
+func newSoundServer(t *testing.T) *soundServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pa") // t.TempDir's path may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &soundServer{t: t, dir: dir, socket: filepath.Join(dir, "native")}
+	t.Cleanup(func() {
+		s.kill()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *soundServer) where() media.Sound {
+	return media.Sound{Server: "unix:" + s.socket, Source: "out.monitor"}
+}
+
+// start starts the server and waits until it takes connections.
+func (s *soundServer) start() {
+	s.t.Helper()
+	if err := os.RemoveAll(s.socket); err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd = exec.Command("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--log-level=error",
+		"-L", "module-null-sink sink_name=out rate=48000 channels=2",
+		"-L", "module-native-protocol-unix socket="+s.socket+" auth-anonymous=1")
+	s.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_RUNTIME_DIR="+s.dir, "PULSE_RUNTIME_PATH="+s.dir, "PULSE_STATE_PATH="+s.dir,
+		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it tells nobody that it is ready
+		if c, err := net.Dial("unix", s.socket); err == nil {
+			_ = c.Close() // it was only a knock
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("PulseAudio does not start")
+		}
+	}
+}
+
+func (s *soundServer) kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill() // may be dead already
+		_ = s.cmd.Wait()         // killed
+		s.cmd = nil
+	}
+}
+
+// tone plays a tone until the test is over or the server dies.
+func (s *soundServer) tone(hz int) {
+	s.t.Helper()
+	pcm := make([]byte, 0, 48000*4)
+	for i := range 48000 { // a second of it, whole periods
+		v := int16(12000 * math.Sin(2*math.Pi*float64(hz)*float64(i)/48000))
+		pcm = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(pcm, uint16(v)), uint16(v))
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command("pacat", "--playback", "--server=unix:"+s.socket, "--device=out", "--raw", "--format=s16le", "--rate=48000", "--channels=2", "--latency-msec=20")
+	cmd.Env = append(os.Environ(), "HOME="+s.dir)
+	cmd.Stdin = r
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = r.Close() // pacat's
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		for {
+			if _, err := w.Write(pcm); err != nil {
+				return
+			}
+		}
+	}()
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // may be dead already
+		_ = cmd.Wait()         // killed
+		_ = w.Close()          // ends the feeding
+		<-fed
+	})
+}
+
+// hear decodes Opus packets and returns samples of the left channel.
+func hear(t *testing.T, packets []media.Unit) []float64 {
+	t.Helper()
+	gst.Init(nil)
+	p, err := gst.NewPipelineFromString("appsrc name=src format=time caps=audio/x-opus,rate=48000,channels=2,channel-mapping-family=0" +
+		" ! opusdec ! audio/x-raw,format=S16LE,rate=48000,channels=2 ! appsink name=sink sync=false max-buffers=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := p.GetElementByName("src")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := app.SrcFromElement(e)
+	if e, err = p.GetElementByName("sink"); err != nil {
+		t.Fatal(err)
+	}
+	sink := app.SinkFromElement(e)
+	if err := p.SetState(gst.StatePlaying); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(p)
+	var pcm bytes.Buffer
+	for _, u := range packets {
+		b := gst.NewBufferFromBytes(u.Data)
+		src.PushBuffer(b)
+	}
+	src.EndStream()
+	for {
+		s := sink.TryPullSample(gst.ClockTime(5 * time.Second))
+		if s == nil {
+			break
+		}
+		pcm.Write(s.GetBuffer().Bytes())
+	}
+	var left []float64
+	for b := pcm.Bytes(); len(b) >= 4; b = b[4:] {
+		left = append(left, float64(int16(binary.LittleEndian.Uint16(b))))
+	}
+	return left
+}
+
+// loudness is the power of one frequency, as an amplitude (Goertzel).
+func loudness(samples []float64, hz float64) float64 {
+	k := 2 * math.Cos(2*math.Pi*hz/48000)
+	var a, b float64
+	for _, s := range samples {
+		a, b = s+k*a-b, a
+	}
+	return 2 * math.Sqrt(a*a+b*b-k*a*b) / float64(len(samples))
+}
+
+func audioSpec(s *soundServer, ms int) media.Spec {
+	return media.Spec{Session: "test", Sound: s.where(), Audio: &media.AudioSpec{Kbps: 128, FrameMs: ms}}
+}
+
+func (r *record) soundOK() bool {
+	for i := len(r.reports) - 1; i >= 0; i-- {
+		if r.reports[i].Kind == media.ReportSound {
+			return r.reports[i].SoundOK
+		}
+	}
+	return false
+}
+
+func TestToneArrives(t *testing.T) {
+	for _, ms := range []int{5, 10, 20} {
+		t.Run(time.Duration(ms*1e6).String(), func(t *testing.T) {
+			server := newSoundServer(t)
+			server.start()
+			server.tone(1000)
+			r, _ := begin(t, audioSpec(server, ms))
+			r.until(t, 10*time.Second, "2 s of sound", func() bool { return len(r.audio) >= 2000/ms })
+			r.mu.Lock()
+			packets := r.audio[len(r.audio)-1000/ms:]
+			r.mu.Unlock()
+			samples := hear(t, packets)
+			if len(samples) < 40000 {
+				t.Fatalf("%d samples of a second of sound", len(samples))
+			}
+			samples = samples[4800:]
+			tone, other := loudness(samples, 1000), loudness(samples, 1700)
+			t.Logf("1000 Hz: %.0f, 1700 Hz: %.0f", tone, other)
+			if tone < 6000 || other > tone/50 {
+				t.Errorf("1000 Hz has %.0f of 12000, 1700 Hz %.0f", tone, other)
+			}
+			// Stamps are of this machine's clock, and just passed.
+			last := packets[len(packets)-1]
+			t.Logf("a packet is %v old when it arrives", last.Stages.Received.Sub(last.Stages.Captured))
+			for _, u := range packets {
+				if age := u.Stages.Received.Sub(u.Stages.Captured); age < 0 || age > 250*time.Millisecond {
+					t.Errorf("packet %d is %v old when it arrives", u.Frame, age)
+				}
+			}
+			for i, u := range packets[1:] {
+				if u.Frame != packets[i].Frame+1 || !u.Key || u.Codec != media.Opus || u.Stages.Encoded < u.Stages.Captured {
+					t.Fatalf("packet %+v after %+v", u, packets[i])
+				}
+			}
+		})
+	}
+}
+
+// TestSoundServerComesLateAndDies is the life of a sound server that is not there
+// at first, dies, hangs, and comes back.
+func TestSoundServerComesLateAndDies(t *testing.T) {
+	server := newSoundServer(t)
+	e, _ := encoders.Find("x264")
+	s := newStage(t, e, 640, 360, func(sp *media.Spec) {
+		sp.Sound = server.where()
+		sp.Audio = &media.AudioSpec{Kbps: 96, FrameMs: 10}
+	})
+	s.until(t, 5*time.Second, "report of no sound", func() bool { return s.told(false) == 1 })
+	server.start()
+	server.tone(500)
+	s.until(t, 5*time.Second, "sound", func() bool { return s.soundOK() && len(s.audio) > 20 })
+
+	for round := range 2 {
+		server.kill()
+		began := time.Now()
+		s.until(t, 5*time.Second, "report of lost sound", func() bool { return !s.soundOK() })
+		t.Log("loss noticed after", time.Since(began))
+		// The picture goes on.
+		s.brush.fill(uint32(0x40a0c0+round*0x301000), 100, 100, 100, 100)
+		s.brush.sync()
+		s.shows("rectangle while there is no sound", 150, 150, uint32(0x40a0c0+round*0x301000))
+		server.start()
+		server.tone(500) // as a program that comes back to it
+		up := time.Now()
+		s.mu.Lock()
+		n := len(s.audio)
+		s.mu.Unlock()
+		s.until(t, 5*time.Second, "sound again", func() bool { return s.soundOK() && len(s.audio) > n+20 })
+		took := time.Since(up)
+		t.Log("sound again", took, "after the server was back")
+		if took > 1500*time.Millisecond {
+			t.Errorf("sound again after %v", took)
+		}
+	}
+
+	// One that hangs is lost as well, and the picture does not care.
+	if err := server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.until(t, 10*time.Second, "report of lost sound", func() bool { return !s.soundOK() })
+	s.brush.fill(0xa02040, 300, 100, 100, 100)
+	s.brush.sync()
+	s.shows("rectangle while the sound server hangs", 350, 150, 0xa02040)
+	if err := server.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	s.until(t, 10*time.Second, "sound of the server that hung", s.soundOK)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := 1; i < len(s.audio); i++ {
+		if s.audio[i].Frame != s.audio[i-1].Frame+1 || s.audio[i].Stages.Captured < s.audio[i-1].Stages.Captured {
+			t.Fatalf("packet %d: frame %d at %d after %d at %d", i, s.audio[i].Frame, s.audio[i].Stages.Captured, s.audio[i-1].Frame, s.audio[i-1].Stages.Captured)
+		}
+	}
+}
+
+// told counts reports about the sound.
+func (r *record) told(ok bool) (n int) {
+	for _, m := range r.reports {
+		if m.Kind == media.ReportSound && m.SoundOK == ok {
+			n++
+		}
+	}
+	return n
+}
