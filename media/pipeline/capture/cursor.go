@@ -66,7 +66,7 @@ func (c *cursor) over(f Frame) (p Patch, ok bool) {
 	left, top := c.x-c.hotX, c.y-c.hotY
 	x0, y0 := max(left, 0)&^1, max(top, 0)&^1 // chroma of two by two pixels is one sample
 	x1, y1 := min(left+c.width+1, f.Width)&^1, min(top+c.height+1, f.Height)&^1
-	if x0 >= x1 || y0 >= y1 {
+	if c.width == 0 || c.height == 0 || x0 >= x1 || y0 >= y1 {
 		return p, false
 	}
 	p = Patch{X: x0, Y: y0, Width: x1 - x0, Height: y1 - y0}
