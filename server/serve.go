@@ -223,7 +223,7 @@ func newLog(c config.Log) *slog.Logger {
 
 // network turns the configuration into what the players' door wants.
 func network(c config.Network) browser.Network {
-	n := browser.Network{UDP: c.UDPListen, TCP: c.TCPListen, NAT1To1: c.NAT1To1IPs, Loopback: c.IncludeLoopback}
+	n := browser.Network{UDP: c.UDPListen, TCP: c.TCPListen, NAT1To1: c.NAT1To1IPs, Loopback: c.IncludeLoopback || alone()}
 	if len(c.Interfaces) > 0 {
 		n.Interfaces = func(name string) bool {
 			for _, pattern := range c.Interfaces {
@@ -243,6 +243,21 @@ func network(c config.Network) browser.Network {
 		return out
 	}
 	return n
+}
+
+// alone tells whether this machine has no address but loopback ones: then its
+// players are on it, too.
+func alone() bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() {
+			return false
+		}
+	}
+	return true
 }
 
 // certificate is the configured one, or a self-signed one made at the first
