@@ -75,7 +75,7 @@ func user(ctx context.Context, args []string, in io.Reader, out io.Writer) error
 		}
 		return store.SetPassword(ctx, p.ID, password, "")
 	}
-	return errors.New("no such user command\n\n" + userUsage)
+	return fmt.Errorf("no user command %q; \"fenrir user -h\" tells those there are", flags.Args())
 }
 
 func readPassword(in io.Reader) (string, error) {

@@ -42,7 +42,7 @@ func misbehave(how string, args []string) int {
 		return 0
 	}
 	ready := func() { _ = out.Report(media.Report{Kind: media.ReportReady, Encoder: "x264"}) }
-	forEver := make(chan struct{})
+	forEver := time.After(time.Hour) // a bare channel would be found a deadlock without cgo
 
 	switch how {
 	case "child-good":
@@ -166,7 +166,7 @@ func misprobe(args []string) int {
 	case "bad":
 		return say(media.Encoder{Name: "bad", Reason: "it does not"})
 	case "hung":
-		select {}
+		<-time.After(time.Hour)
 	case "crashes":
 		panic("crash")
 	case "babbles":

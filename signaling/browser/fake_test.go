@@ -612,3 +612,11 @@ func decode[T any](t *testing.T, b []byte) (v T) {
 	must(t, json.Unmarshal(b, &v))
 	return v
 }
+
+// inFull leaves a test that waits for real deadlines out of "make check".
+func inFull(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("waits for the protocol's own deadlines, which take seconds")
+	}
+}

@@ -756,6 +756,7 @@ func TestLostPacketsAreSentAgain(t *testing.T) {
 // The network goes away and comes back with another path: the session, its
 // attachment and the stream stay.
 func TestABrokenPathIsRepairedByAnICERestart(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for seconds
 	b := newBench(t)
 	net := newLossy(t, 1<<60)
@@ -794,6 +795,7 @@ func TestABrokenPathIsRepairedByAnICERestart(t *testing.T) {
 }
 
 func TestAPathThatStaysBrokenEndsThePeer(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for half a minute
 	b := newBench(t)
 	net := newLossy(t, 1<<60)

@@ -135,6 +135,7 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 }
 
 func TestASilentClientIsSentAway(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for seconds
 	b := newBench(t)
 	begin := time.Now()
@@ -146,6 +147,7 @@ func TestASilentClientIsSentAway(t *testing.T) {
 }
 
 func TestALostWebsocketKeepsTheMediaForAWhile(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for seconds
 	b := newBench(t)
 	c := b.connect()

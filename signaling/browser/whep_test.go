@@ -184,6 +184,7 @@ func TestWHEPRefusals(t *testing.T) {
 }
 
 func TestAPlayerThatNeverConnectsIsForgotten(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for seconds
 	b := newBench(t)
 	resp, _ := b.request("POST", whepPath, typeSDP, chromiumOffer)
@@ -201,6 +202,7 @@ func TestAPlayerThatNeverConnectsIsForgotten(t *testing.T) {
 }
 
 func TestAPlayerWhosePathIsCutIsForgotten(t *testing.T) {
+	inFull(t)
 	t.Parallel() // it waits for seconds
 	b := newBench(t)
 	c := b.player()
