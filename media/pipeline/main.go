@@ -2,6 +2,11 @@
 
 package pipeline
 
+/*
+#include "native.h"
+*/
+import "C"
+
 import (
 	"context"
 	"errors"
@@ -37,6 +42,7 @@ func Main(conn *os.File) int {
 	orders := make(chan media.Order, 16)
 	go listen(wire.NewReader(parent, wire.TypeSpec, wire.TypeOrder), spec, orders)
 
+	hurry()
 	prepare()
 	err = work(context.Background(), <-spec, orders, out)
 	var cause *media.Cause
@@ -51,6 +57,7 @@ func Main(conn *os.File) int {
 
 // prepare loads what takes time, before there is anything to do.
 func prepare() {
+	C.fenrir_tune_allocator()
 	gst.Init(nil)
 	for _, factory := range [...]string{"appsrc", "appsink", "x264enc", "pulsesrc", "opusenc"} {
 		if e, err := gst.NewElement(factory); err == nil {

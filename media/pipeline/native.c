@@ -3,6 +3,7 @@
 #include "native.h"
 
 #include <libyuv.h>
+#include <malloc.h>
 #include <string.h>
 
 int fenrir_source_format(fenrir_source *s, const char *format, int width, int height, int fps) {
@@ -146,6 +147,14 @@ int fenrir_pull(GstElement *appsink, guint64 timeout, fenrir_unit *u) {
 void fenrir_unit_release(fenrir_unit *u) {
 	gst_buffer_unmap(u->buffer, &u->mapped);
 	gst_sample_unref(u->sample);
+}
+
+void fenrir_tune_allocator(void) {
+	// By default glibc raises the threshold with every large buffer that is freed,
+	// and keeps those that come after in arenas of each thread, full of holes.
+	mallopt(M_MMAP_THRESHOLD, 512 << 10);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+	mallopt(M_ARENA_MAX, 4);
 }
 
 int fenrir_has_property(GstElement *e, const char *name) {

@@ -45,6 +45,9 @@ void fenrir_source_free(fenrir_source *s);
 int fenrir_pull(GstElement *appsink, guint64 timeout, fenrir_unit *u);
 void fenrir_unit_release(fenrir_unit *u);
 
+// Makes the allocator give large buffers back to the system when they are freed.
+void fenrir_tune_allocator(void);
+
 // Tells whether an element has a property, and whether its type takes a value.
 int fenrir_has_property(GstElement *e, const char *name);
 int fenrir_takes(GstElement *e, const char *name, const char *value);
