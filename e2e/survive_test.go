@@ -37,10 +37,7 @@ func TestCancelOfAHungSession(t *testing.T) {
 	until(t, 10*time.Second, "the stubborn program runs", func() bool { return s.session(hung.ID).Program.PID != 0 })
 	server := s.cmd.Process.Pid
 	below := descendants(server)
-	var workers []process
-	for _, w := range children(server, "media-worker") {
-		workers = append(workers, w)
-	}
+	workers := children(server, "media-worker")
 	if len(workers) != 2 {
 		t.Fatalf("%d media workers, want 2: %+v", len(workers), below)
 	}
