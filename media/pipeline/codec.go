@@ -40,7 +40,7 @@ type codec struct {
 	elements []*gst.Element // source, encoder, sink
 	source   C.fenrir_source
 	unit     C.fenrir_unit
-	calm     bool
+	mood     encoders.Mood
 
 	retired atomic.Bool   // its units are not wanted any more
 	taken   chan struct{} // closed when nobody pulls any more
@@ -85,7 +85,7 @@ func newCodec(entry encoders.Entry, params encoders.Params) (*codec, error) {
 	c.source.appsrc, c.source.encoder = cElement(c.elements[0]), cElement(c.elements[1])
 	c.setAll(element.Props)
 	c.setAll(element.Live)
-	c.setAll(element.Busy)
+	c.setAll(element.Moods[c.mood])
 	return c, nil
 }
 
@@ -145,15 +145,11 @@ func (c *codec) setAll(props []encoders.Prop) {
 	}
 }
 
-// setCalm tells the encoder whether the picture stays as it is.
-func (c *codec) setCalm(calm bool) {
-	if calm == c.calm {
-		return
-	}
-	if c.calm = calm; calm {
-		c.setAll(c.element.Calm)
-	} else {
-		c.setAll(c.element.Busy)
+// setMood tells the encoder what the picture does.
+func (c *codec) setMood(m encoders.Mood) {
+	if m != c.mood {
+		c.mood = m
+		c.setAll(c.element.Moods[m])
 	}
 }
 

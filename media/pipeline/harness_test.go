@@ -227,6 +227,9 @@ func begin(t testing.TB, spec media.Spec) (*record, chan<- media.Order) {
 type testLog struct{ t testing.TB }
 
 func (l testLog) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "DATA RACE") {
+		l.t.Error("the race detector found something in the worker")
+	}
 	fmt.Fprint(os.Stderr, l.t.Name(), " ", string(p))
 	return len(p), nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/go-gst/go-gst/gst"
@@ -70,12 +71,25 @@ func ProbeMain(args []string, out io.Writer) int {
 
 func row(e encoders.Entry) media.Encoder {
 	r := media.Encoder{Name: e.Name, Family: e.Family, Codec: e.Codec, Hardware: e.Hardware}
+	if e.Family == "nvenc" {
+		r.GPU = visibleGPU()
+	}
 	element, missing := present(e)
 	r.Reason = missing
 	if r.Element = element.Factory; missing != "" {
 		r.Element = e.Elements[0].Factory
 	}
 	return r
+}
+
+// visibleGPU is the GPU that CUDA's first device is: the parent makes CUDA count
+// as NVML does.
+func visibleGPU() string {
+	first, _, _ := strings.Cut(os.Getenv("CUDA_VISIBLE_DEVICES"), ",")
+	if first = strings.TrimSpace(first); first != "" {
+		return first
+	}
+	return "0"
 }
 
 // tryEntry encodes a few pictures and wants a key frame first.

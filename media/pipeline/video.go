@@ -23,6 +23,7 @@ import (
 const (
 	beatEvery = 80 * time.Millisecond  // between heartbeats
 	stuck     = 400 * time.Millisecond // in the encoder, of 1080p or less: no progress any more
+	beginning = 10                     // new pictures in a row until they count as moving
 	settling  = 2 * time.Second        // until the first frame of a new encoder
 
 	minNominal, maxNominal = 30, 240 // frames a second that an encoder is told of
@@ -46,6 +47,7 @@ type video struct {
 	width, height int
 	damaged       media.Stamp // when the change was told that is not in a picture yet
 	picture       media.Stages
+	moving        int         // new pictures in a row
 	pushed        media.Stamp // the oldest frame that is with the encoder
 	counts        media.Counts
 	encoded       atomic.Uint64
@@ -255,7 +257,7 @@ func (v *video) frame(ctx context.Context, do pace.Action, key bool) error {
 		v.counts.Repeated++
 	}
 	v.place.in("giving a picture to the encoder")
-	v.codec.setCalm(do == pace.Repeat)
+	v.codec.setMood(v.mood(do))
 	now := media.Now()
 	v.mu.Lock()
 	v.stages[v.count] = v.picture
@@ -271,6 +273,18 @@ func (v *video) frame(ctx context.Context, do pace.Action, key bool) error {
 	}
 	v.pacer.Sent(now, do)
 	return nil
+}
+
+// mood counts pictures to tell whether they move.
+func (v *video) mood(do pace.Action) encoders.Mood {
+	if do == pace.Repeat {
+		v.moving = 0
+		return encoders.Still
+	}
+	if v.moving++; v.moving <= beginning {
+		return encoders.Beginning
+	}
+	return encoders.Moving
 }
 
 // capture makes a new picture.

@@ -37,7 +37,7 @@ func start(exe string, args []string, log *slog.Logger) (*child, error) {
 // given to it.
 func command(exe string, args []string) *exec.Cmd {
 	cmd := exec.Command(exe, args...)
-	cmd.Env = environ(os.Environ())
+	cmd.Env = append([]string{"CUDA_DEVICE_ORDER=PCI_BUS_ID"}, environ(os.Environ())...) // as NVML counts
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = holdBound

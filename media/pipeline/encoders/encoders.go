@@ -30,15 +30,24 @@ type Element struct {
 	Props []Prop
 	// Live are set before the start and again whenever the bitrate changes.
 	Live []Prop
-	// Busy are set when the picture begins to change, Calm when it stays and is to
-	// become good.
-	Busy, Calm []Prop
+	// Moods are set whenever the picture's mood changes.
+	Moods map[Mood][]Prop
 	// Profiles of the stream, most wanted first; the first that the element
 	// offers is asked for. Empty: the codec has none to choose.
 	Profiles []string
 	After    []string // what stands between encoder and sink, as in gst-launch
 	Depth    int      // frames that are given to it at a time, 1 when 0
 }
+
+// Mood is what the picture does.
+type Mood uint8
+
+// The moods.
+const (
+	Beginning Mood = iota // it begins to change, after it stood still
+	Moving                // it has been changing for some frames
+	Still                 // it does not change, and is to become good
+)
 
 // Prop is a property and the values to try, the first that its type takes is
 // set. A value may contain the names of Params in braces.

@@ -108,9 +108,11 @@ func software() []Entry {
 					prop("max-quantizer", "58"), prop("static-threshold", "0"), prop("dropframe-threshold", "0"),
 				},
 				Live: []Prop{prop("target-bitrate", "{bps}")},
-				// libvpx does not bound the size of a frame other than by the quantizer.
-				Busy: []Prop{prop("min-quantizer", "24")},
-				Calm: []Prop{prop("min-quantizer", "8")},
+				// libvpx bounds the size of a frame by the quantizer only, which after a pause
+				// is at its best: the first change would take a tenth of a second to send.
+				Moods: map[Mood][]Prop{
+					Beginning: {prop("min-quantizer", "24")}, Moving: {prop("min-quantizer", "4")}, Still: {prop("min-quantizer", "8")},
+				},
 			}},
 		},
 	}
