@@ -60,7 +60,7 @@ func TestNothingLeaksByFrames(t *testing.T) {
 		after := holds(t, pid)
 		t.Logf("%s: 1500 frames: from %+v to %+v", e.Name, before, after)
 		// A frame is 345 kB: one in ten that stays would be 50 MB.
-		if after.kB > before.kB+8<<10 || after.files > before.files || after.threads > before.threads+2 {
+		if after.kB > before.kB+8<<10 && !underRace || after.files > before.files || after.threads > before.threads+2 {
 			t.Errorf("before 1500 frames %+v, after them %+v", before, after)
 		}
 	})
@@ -86,7 +86,7 @@ func TestNothingLeaksByChangesOfSize(t *testing.T) {
 		change(10)
 		after := holds(t, pid)
 		t.Logf("%s: 20 changes of size: from %+v to %+v", e.Name, before, after)
-		if after.kB > before.kB+20<<10 || after.files > before.files || after.threads > before.threads+4 {
+		if after.kB > before.kB+20<<10 && !underRace || after.files > before.files || after.threads > before.threads+4 {
 			t.Errorf("before 20 changes of size %+v, after them %+v", before, after)
 		}
 	})
