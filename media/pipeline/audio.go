@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -51,6 +53,12 @@ func runAudio(ctx context.Context, sound media.Sound, spec media.AudioSpec, out 
 	a := &audio{sound: sound, spec: spec, out: out, alone: alone}
 	if spec.Kbps < 6 || spec.Kbps > 510 || spec.FrameMs != 5 && spec.FrameMs != 10 && spec.FrameMs != 20 {
 		return fmt.Errorf("sound of %d kbit/s in packets of %d ms cannot be made", spec.Kbps, spec.FrameMs)
+	}
+	if path, ok := strings.CutPrefix(sound.Server, "unix:"); ok {
+		// libpulse would make a folder of its own in /tmp, and leave it there.
+		if err := os.Setenv("PULSE_RUNTIME_PATH", filepath.Dir(path)); err != nil {
+			return fmt.Errorf("prepare sound: %w", err)
+		}
 	}
 	pause := soundRetry
 	var p *gst.Pipeline

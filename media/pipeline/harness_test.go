@@ -53,7 +53,7 @@ func killServer(t testing.TB, d media.Display) {
 
 // xvfb starts an X server with its framebuffer in a file and the size that
 // production uses, and gives its screen the size wanted.
-func xvfb(t testing.TB, width, height int) media.Display {
+func xvfb(t testing.TB, width, height int, options ...string) media.Display {
 	t.Helper()
 	dir := t.TempDir()
 	r, w, err := os.Pipe()
@@ -61,7 +61,8 @@ func xvfb(t testing.TB, width, height int) media.Display {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "3840x2160x24", "-fbdir", dir, "-nolisten", "tcp", "-noreset", "-s", "0")
+	options = append(options, "-displayfd", "3", "-screen", "0", "3840x2160x24", "-fbdir", dir, "-nolisten", "tcp", "-noreset", "-s", "0")
+	cmd := exec.Command("Xvfb", options...)
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

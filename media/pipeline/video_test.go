@@ -50,7 +50,12 @@ type stage struct {
 
 func newStage(t *testing.T, e encoders.Entry, w, h int, change func(*media.Spec)) *stage {
 	t.Helper()
-	s := &stage{t: t, display: xvfb(t, w, h), codec: e.Codec}
+	return newStageOn(t, xvfb(t, w, h), e, change)
+}
+
+func newStageOn(t *testing.T, d media.Display, e encoders.Entry, change func(*media.Spec)) *stage {
+	t.Helper()
+	s := &stage{t: t, display: d, codec: e.Codec}
 	s.brush = newBrush(t, s.display)
 	spec := videoSpec(s.display, e.Name, e.Codec)
 	if change != nil {
@@ -261,13 +266,13 @@ func newMovie(t *testing.T, b *brush, w, h int) *movie {
 	if m.mem, err = unix.SysvShmAttach(id, 0, 0); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
+		t.Fatal(err)
+	}
 	if m.seg, err = shm.NewSegId(b.c.X); err != nil {
 		t.Fatal(err)
 	}
 	if err := x11.Check(context.Background(), b.c, shm.AttachChecked(b.c.X, m.seg, uint32(id), true)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.SysvShmDetach(m.mem) }) // it was attached
@@ -513,11 +518,11 @@ func TestDisplayChangesItsSize(t *testing.T) {
 	software(t, func(t *testing.T, e encoders.Entry) {
 		s := newStage(t, e, 1280, 720, nil)
 		c := dial(t, s.display)
-		for i, size := range [][2]int{{1920, 1080}, {640, 360}, {1366, 768}, {2560, 1440}} {
-			w, h := size[0], size[1]
-			if err := x11.SetSize(context.Background(), c, w, h); err != nil {
+		for i, size := range [][2]int{{1920, 1080}, {640, 360}, {1366, 768}, {1001, 701}, {2560, 1440}} {
+			if err := x11.SetSize(context.Background(), c, size[0], size[1]); err != nil {
 				t.Fatal(err)
 			}
+			w, h := size[0]&^1, size[1]&^1 // chroma has half the size
 			s.until(t, 5*time.Second, "report of the size", func() bool {
 				for _, r := range s.reports {
 					if r.Kind == media.ReportResized && r.Width == w && r.Height == h {
@@ -532,7 +537,7 @@ func TestDisplayChangesItsSize(t *testing.T) {
 					t.Errorf("the first unit of %d×%d is no key frame", w, h)
 				}
 			}
-			colour := []uint32{0xd04010, 0x10a0d0, 0x80d020, 0xd020b0}[i]
+			colour := []uint32{0xd04010, 0x10a0d0, 0x80d020, 0x2020c0, 0xd020b0}[i]
 			s.brush.fill(colour, w-60, h-60, 60, 60)
 			s.brush.sync()
 			s.decoder = nil // as a browser's, it begins anew
@@ -627,12 +632,39 @@ func (b *brush) cursor(rgb uint32) {
 	}
 }
 
-// TestOtherWaysToThePixels captures a display whose framebuffer is not known.
+// TestOtherWaysToThePixels captures displays whose framebuffer is not known, one
+// with and one without shared memory.
 func TestOtherWaysToThePixels(t *testing.T) {
 	e, _ := encoders.Find("x264")
-	s := newStage(t, e, 640, 360, func(spec *media.Spec) { spec.Display.Framebuffer = "" })
-	s.brush.fill(0x30b060, 300, 100, 200, 200)
-	s.shows("rectangle", 400, 200, 0x30b060)
+	for name, options := range map[string][]string{"shared memory": nil, "X connection": {"-extension", "MIT-SHM"}} {
+		t.Run(name, func(t *testing.T) {
+			d := xvfb(t, 640, 360, options...)
+			d.Framebuffer = ""
+			screen, err := capture.Open(context.Background(), d, capture.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if screen.Method() != name {
+				t.Errorf("captured through %s", screen.Method())
+			}
+			screen.Close()
+			s := newStageOn(t, d, e, nil)
+			for i, size := range [][2]int{{640, 360}, {1280, 720}, {800, 600}} {
+				if err := x11.SetSize(context.Background(), s.brush.c, size[0], size[1]); err != nil {
+					t.Fatal(err)
+				}
+				s.until(t, 5*time.Second, "unit of the size", func() bool { return int(s.video[len(s.video)-1].Width) == size[0] })
+				s.decoder, s.decoded = nil, 0
+				for n := s.n() - 1; n >= 0 && int(s.unit(n).Width) == size[0]; n-- {
+					s.decoded = n
+				}
+				colour := []uint32{0x30b060, 0xb03060, 0x3060b0}[i]
+				s.brush.fill(colour, size[0]-200, size[1]-200, 200, 200)
+				s.brush.sync()
+				s.shows("rectangle", size[0]-100, size[1]-100, colour)
+			}
+		})
+	}
 }
 
 func TestDisplayLost(t *testing.T) {

@@ -40,14 +40,15 @@ func (s *shared) grow(ctx context.Context, size int) error {
 	if err != nil {
 		return fmt.Errorf("make shared memory: %w", err)
 	}
-	memory, err := unix.SysvShmAttach(id, 0, 0)
+	s.memory, err = unix.SysvShmAttach(id, 0, 0)
+	// Linux lets the X server attach what is marked for removal; it is gone when
+	// both sides have let go of it, however they end.
+	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
+		s.close()
+		return fmt.Errorf("mark shared memory for removal: %w", err)
+	}
 	if err == nil {
 		err = s.attach(ctx, id)
-		s.memory = memory
-	}
-	// It lives until both sides have let go of it, however they end.
-	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
-		return fmt.Errorf("mark shared memory for removal: %w", err)
 	}
 	if err != nil {
 		s.close()

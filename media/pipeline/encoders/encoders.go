@@ -98,9 +98,6 @@ func (p Params) threads() int { return min(max(p.Cores, 1), 4) }
 // time a frame for 36.4, 37.0 and 37.5 dB.
 func (p Params) x264Preset() string {
 	load := p.Pixels * p.FPS
-	if p.Pixels == 0 {
-		load = 1920 * 1080 * p.FPS
-	}
 	switch cores := p.Cores * 1280 * 720 * 60; {
 	case cores >= 12*load:
 		return "veryfast"

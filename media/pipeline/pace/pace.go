@@ -130,6 +130,3 @@ func (p *Pacer) Done(small bool) {
 		p.refine = 0
 	}
 }
-
-// Failed tells that a frame that was announced by Sent will not come out.
-func (p *Pacer) Failed() { p.inFlight = max(p.inFlight-1, 0) }

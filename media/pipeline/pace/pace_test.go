@@ -248,23 +248,3 @@ func TestWhoComesBackDoesNotWait(t *testing.T) {
 		t.Fatal("still waits for the second to be over")
 	}
 }
-
-func TestFrameThatNeverCameOut(t *testing.T) {
-	w := newWorld(60, 1)
-	w.until(1010 * ms)
-	w.p.Changed()
-	do, _, _ := w.p.Next(w.now + 100*ms)
-	if do != Capture {
-		t.Fatalf("after an encoded frame: %v", do)
-	}
-	w.p.Taken()
-	w.p.Sent(w.now+100*ms, do)
-	w.p.Changed()
-	if do, _, _ := w.p.Next(w.now + 200*ms); do != Wait {
-		t.Fatalf("while one is in flight: %v", do)
-	}
-	w.p.Failed()
-	if do, _, _ := w.p.Next(w.now + 200*ms); do != Capture {
-		t.Fatalf("after it failed: %v", do)
-	}
-}
