@@ -59,6 +59,7 @@ const (
 	KindMotion     = "motion" // X, Y
 	KindRaw        = "raw"    // relative motion: DX, DY, not stopped by the screen's edges
 	KindMode       = "mode"
+	KindFlip       = "flip" // a flip was given to the X server: Detail black or white, Frame
 	KindResize     = "resize"
 	KindFocus      = "focus" // Detail: in, out
 	KindMapping    = "mapping"

@@ -55,6 +55,7 @@ func Main(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("fenrir playground", flag.ContinueOnError)
 	mode := flags.String("mode", string(Fun), "what to show: fun, latency or busy")
 	still := flags.Bool("still", false, "in latency mode, draw nothing between two flips")
+	flip := flags.Bool("flip", false, "in busy mode, flip a patch black/white on each key or button press, at once, above the motion")
 	verbose := flags.Bool("v", false, "write the events to the standard output too")
 	quiet := flags.Bool("quiet", false, "play no tones")
 	if err := flags.Parse(args); err != nil {
@@ -70,7 +71,7 @@ func Main(ctx context.Context, args []string) int {
 	xgb.Logger = log.New(io.Discard, "", 0)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	p := &player{panel: &panel{}, scenes: newScenes(), mode: Mode(*mode), still: *still, quiet: *quiet}
+	p := &player{panel: &panel{}, scenes: newScenes(), mode: Mode(*mode), still: *still, flipping: *flip, quiet: *quiet}
 	var logs []io.Writer
 	if name := os.Getenv(LogVariable); name != "" {
 		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -94,19 +95,21 @@ func Main(ctx context.Context, args []string) int {
 
 // player is the running playground. One goroutine owns it.
 type player struct {
-	mode  Mode
-	still bool
-	quiet bool
+	mode     Mode
+	still    bool
+	flipping bool // busy mode has a patch that flips
+	quiet    bool
 
 	win     *xwin.Window
 	keymap  keymap
 	echo    *echo
 	frame   uint32
 	skipped uint64
-	white   bool    // latency mode's colour
+	white   bool    // the flip's colour
+	flipped bool    // it is not shown yet
 	painted [2]flat // what the two pictures are below the panel
 	visible flat    // what the screen is
-	dirty   bool    // latency mode: something to show
+	dirty   bool    // something to show that must not wait for the clock
 	ready   bool
 	quit    bool
 	shown   []time.Time // of the last second
@@ -198,10 +201,8 @@ func (p *player) loop(ctx context.Context, ticks *clock) error {
 			if err := p.handle(ev); err != nil {
 				return err
 			}
-			if p.mode == Latency && p.dirty {
-				if err := p.draw(); err != nil {
-					return err
-				}
+			if err := p.hurry(); err != nil {
+				return err
 			}
 		case missed, ok := <-ticks.C:
 			if !ok {
@@ -270,10 +271,14 @@ func (p *player) draw() error {
 	} else {
 		p.scenes.paint(p, m, rows)
 	}
-	strip := p.echo.inStrip(p.mode == Latency)
+	strip := p.echo.inStrip(p.mode == Latency || p.patched())
 	strip.Frame = p.frame
 	strip.draw(m)
-	p.panel.draw(m, p)
+	if p.patched() {
+		p.patch(m)
+	} else {
+		p.panel.draw(m, p)
+	}
 	if p.visible != want || !want.is {
 		rows = m.Height
 	}
@@ -284,6 +289,7 @@ func (p *player) draw() error {
 	for now.Sub(p.shown[0]) > time.Second {
 		p.shown = p.shown[1:]
 	}
+	p.noteFlip()
 	if !p.ready {
 		p.ready = true
 		p.echo.note(Event{Kind: KindReady, Width: m.Width, Height: m.Height, PID: os.Getpid(), Mode: string(p.mode), Frame: p.frame})
@@ -336,12 +342,64 @@ func (p *player) handle(ev xgb.Event) error {
 	return nil
 }
 
-// flip turns latency mode's colour over, unless the press is none of its own.
+// flip turns the colour over, unless the press is none of its own.
 func (p *player) flip(repeat bool) {
-	if p.mode == Latency && !repeat {
+	if (p.mode == Latency || p.patched()) && !repeat {
 		p.white = !p.white
-		p.dirty = true
+		p.flipped, p.dirty = true, true
 	}
+}
+
+// hurry shows a flip without waiting for the clock. Above motion the patch alone
+// is drawn: what is below it waits for its own time.
+func (p *player) hurry() error {
+	switch {
+	case p.mode == Latency && p.dirty:
+		return p.draw()
+	case !p.patched() || !p.flipped:
+		return nil
+	}
+	pic, err := p.win.Free()
+	if pic == nil {
+		return err // none is free: the next picture has the flip in it
+	}
+	p.frame++
+	m := canvas.Image{Pix: pic.Pix, Width: pic.Width, Height: pic.Height, Stride: pic.Stride}
+	strip := p.echo.inStrip(true)
+	strip.Frame = p.frame
+	strip.draw(m)
+	width, height := p.patch(m)
+	p.win.Show(pic, 0, 0, width, height)
+	p.painted[pic.Index], p.dirty = flat{}, false
+	p.noteFlip()
+	return nil
+}
+
+// patched tells whether the picture has the patch that flips above motion.
+func (p *player) patched() bool { return p.mode == Busy && p.flipping }
+
+// patch draws it below the strip and returns the corner up to which both reach.
+func (p *player) patch(m canvas.Image) (width, height int) {
+	color := canvas.Color(0)
+	if p.white {
+		color = 0xffffff
+	}
+	width, height = min(StripWidth, m.Width), min(StripHeight+m.Height/3, m.Height)
+	m.Fill(0, StripHeight, width, height-StripHeight, color)
+	return width, height
+}
+
+// noteFlip logs the moment at which a flip was given to the X server.
+func (p *player) noteFlip() {
+	if !p.flipped {
+		return
+	}
+	p.flipped = false
+	detail := "black"
+	if p.white {
+		detail = "white"
+	}
+	p.echo.note(Event{Kind: KindFlip, Frame: p.frame, Detail: detail})
 }
 
 // command does what the function keys and Ctrl+Q ask for.
@@ -368,7 +426,7 @@ func (p *player) change(m Mode) {
 	if p.mode == m {
 		return
 	}
-	p.mode, p.dirty, p.white = m, true, false
+	p.mode, p.dirty, p.white, p.flipped = m, true, false, false
 	p.echo.changed = true
 	p.echo.note(Event{Kind: KindMode, Mode: string(m)})
 }

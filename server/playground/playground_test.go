@@ -329,37 +329,54 @@ func TestStripTellsTheNewestEvent(t *testing.T) {
 	}
 }
 
-func TestLatencyModeFlips(t *testing.T) {
-	p := start(t, 640, 360, "-mode", "latency", "-still", "-quiet")
-	in := p.devices()
-	white := func() bool {
-		img, err := screen.Picture(t.Context(), p.display)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, _, _, _ := img.At(600, 340).RGBA()
-		return r > 0x8000
-	}
-	was := white()
-	var took []time.Duration
-	for i := range 20 {
-		began := time.Now()
-		if i%2 == 0 {
-			tap(in, 'A')
-		} else {
-			in <- media.Input{Kind: media.ButtonDown, Button: 1}
-			in <- media.Input{Kind: media.ButtonUp, Button: 1}
-		}
-		for white() == was {
-			if time.Since(began) > 5*time.Second {
-				t.Fatalf("press %d did not flip the window", i)
+func TestFlips(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		x, y int // a pixel that flips
+	}{
+		{"the window, in latency mode", []string{"-mode", "latency", "-still", "-quiet"}, 600, 340},
+		{"the patch, above motion", []string{"-mode", "busy", "-flip", "-quiet"}, 300, 100},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := start(t, 640, 360, c.args...)
+			in := p.devices()
+			white := func() bool {
+				img, err := screen.Picture(t.Context(), p.display)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, _, _, _ := img.At(c.x, c.y).RGBA()
+				return r > 0x8000
 			}
-		}
-		took = append(took, time.Since(began))
-		was = !was
+			was := white()
+			var took []time.Duration
+			var last Event
+			for i := range 20 {
+				began := time.Now()
+				if i%2 == 0 {
+					tap(in, 'A')
+				} else {
+					in <- media.Input{Kind: media.ButtonDown, Button: 1}
+					in <- media.Input{Kind: media.ButtonUp, Button: 1}
+				}
+				for white() == was {
+					if time.Since(began) > 5*time.Second {
+						t.Fatalf("press %d flipped nothing", i)
+					}
+				}
+				took = append(took, time.Since(began))
+				was = !was
+				flip := p.wait("the flip", func(ev Event) bool { return ev.Kind == KindFlip })
+				if want := map[bool]string{true: "white", false: "black"}[was]; flip.Detail != want || flip.Frame <= last.Frame {
+					t.Errorf("after %+v the flip to %s was logged as %+v", last, want, flip)
+				}
+				last = flip
+			}
+			slices.Sort(took)
+			t.Logf("press to changed picture, read through screenshots: p50 %v, most %v", took[10], took[19])
+		})
 	}
-	slices.Sort(took)
-	t.Logf("press to changed picture, read through screenshots: p50 %v, most %v", took[10], took[19])
 }
 
 func TestFollowsTheSizeOfTheScreen(t *testing.T) {
