@@ -180,7 +180,7 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	s.event(media.DesktopEvent{Kind: media.DesktopProgram, PID: program.PID})
 	over := make(chan struct{})
 	s.help.Go(func() {
-		if program.ended(ctx) && s.keeper.await(ctx, s.keeper.programs) {
+		if program.ended(ctx) && s.keeper.await(ctx) {
 			close(over)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -104,6 +105,11 @@ func keepDescriptors() error {
 	}
 	return nil
 }
+
+// urgency is the nice value that display and sound server are to have, where that
+// is allowed. They use little, and what they do late the player sees late: each
+// program draws through one, and each picture is read through it.
+const urgency = -5
 
 // keeper starts and reaps the children of the supervisor.
 type keeper struct {
@@ -216,6 +222,7 @@ func (k *keeper) fork(f fork) (*child, error) {
 		k.mu.Lock()
 		k.ours[pid] = true
 		k.mu.Unlock()
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, urgency) // EACCES: no privilege
 	}
 	select {
 	case k.kick <- struct{}{}:
@@ -267,13 +274,33 @@ func (k *keeper) programs() ([]tree.Process, error) {
 	return append(found, tree.Below(all, roots...)...), nil
 }
 
-// await returns true once find returns nothing, and false when ctx ends first.
-func (k *keeper) await(ctx context.Context, find func() ([]tree.Process, error)) bool {
+// busy tells cheaply whether a program runs for certain: one of our own children
+// is no service of ours. What it does not see, programs may find.
+func (k *keeper) busy() bool {
+	pids, err := tree.Children(k.pid)
+	if err != nil {
+		return false
+	}
+	k.mu.Lock()
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return k.ours[pid] })
+	k.mu.Unlock()
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		p, err := tree.Read(pid)
+		return err == nil && !p.Dead()
+	})
+}
+
+// await returns true once no program is left, and false when ctx ends first. It
+// reads the whole process table only when it may have come to that: a player of
+// another session would notice the work.
+func (k *keeper) await(ctx context.Context) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if left, err := find(); err == nil && len(left) == 0 {
-			return true
+		if !k.busy() {
+			if left, err := k.programs(); err == nil && len(left) == 0 {
+				return true
+			}
 		}
 		select {
 		case <-k.changed:
@@ -324,7 +351,7 @@ func (k *keeper) stop(services []*child) (left []tree.Process, err error) {
 		_ = p.Signal(unix.SIGTERM) // SIGKILL below tells what cannot be done
 		_ = p.Signal(unix.SIGCONT)
 	}
-	if err != nil || !k.await(polite, k.programs) {
+	if err != nil || !k.await(polite) {
 		if _, _, err := tree.KillAll(ctx, k.programs); err != nil {
 			return nil, err
 		}

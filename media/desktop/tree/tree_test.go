@@ -2,6 +2,8 @@ package tree
 
 import (
 	"os"
+	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -23,6 +25,30 @@ func TestParseStat(t *testing.T) {
 	}
 	if (ID{os.Getpid(), me.Start + 1}).Alive() {
 		t.Error("a process with another start is taken for this one")
+	}
+}
+
+func TestChildren(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	has := func() bool {
+		pids, err := Children(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(pids, cmd.Process.Pid)
+	}
+	if !has() {
+		t.Error("a running child is not among the children")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	if has() {
+		t.Error("a reaped child is among the children")
 	}
 }
 
