@@ -43,7 +43,18 @@ type DesktopSpec struct {
 	Layout   string      // XKB layout with optional variant in brackets, "us", "de", "de(nodeadkeys)"
 	Runtime  string      // the session's private folder (0700), made and removed by the desktop
 	Home     string      // the program's HOME; made when missing, never removed
+	Limits   Limits
 	Program  Program
+}
+
+// Limits bound what the processes of a desktop take: display, sound server and
+// program together. A desktop that exceeds one of the first two is ended with
+// CauseLimit. Zero means no limit.
+type Limits struct {
+	Tasks     int // processes and threads
+	MemoryMiB int // resident and swapped out
+	Files     int // open files of one process
+	CPUWeight int // share of the processors when these are scarce, 1…10000; 100 is what everybody else has
 }
 
 // Program is what to run on a desktop.

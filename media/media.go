@@ -233,6 +233,7 @@ const (
 	CauseAppExited   = "app-exited"         // the program ended by itself
 	CauseAppFailed   = "app-failed"         // the program could not be started
 	CauseDesktop     = "desktop-failed"     // the display or its supervisor died
+	CauseLimit       = "limit-exceeded"     // the program took more processes or memory than a session may
 	CauseMedia       = "media-failed"       // the media worker failed over and over
 	CauseNoEncoder   = "no-encoder"         // no encoder for what was asked, or the asked-for one does not work
 	CauseNoSlot      = "no-encoder-slot"    // all hardware encoder slots are taken

@@ -11,6 +11,7 @@ import (
 	"fenrir/gpu"
 	"fenrir/media"
 	"fenrir/media/desktop"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/input"
 	"fenrir/media/screen"
 	"fenrir/media/worker"
@@ -30,6 +31,7 @@ type host struct {
 	gpus     atomic.Pointer[gpu.Report] // the newest inventory
 	encoders session.Encoders           // what the probe found; set before the first request
 	guests   guests
+	roots    quota.Roots     // where sessions get control groups
 	life     context.Context // of the server: sessions live below it
 }
 
@@ -74,20 +76,33 @@ func (h *host) start(app catalog.App, req session.Request) (*session.Session, er
 			Runtime: filepath.Join(h.cfg.State.RuntimeDir, string(id)),
 			Home:    home,
 			Program: app.Program,
+			Limits:  h.limits(),
 		}
 		if spec.Kind == media.DisplayExternal {
 			spec.External = media.Display{Name: h.cfg.Display.External, Authority: h.cfg.Display.ExternalAuthority}
 		}
 		return session.Parts{
-			Desktop: &desktop.Desktop{Exe: self, Args: []string{"desktop"}, Spec: spec, Log: log},
+			Desktop: &desktop.Desktop{Exe: self, Args: []string{"desktop"}, Spec: spec, Roots: h.roots, Log: log},
 			Devices: &input.Devices{Log: log},
 			Source: func(_ media.Encoder, spec func(context.Context) (media.Spec, error)) session.Source {
-				return source{&worker.Process{Exe: self, Args: []string{"media-worker"}, Spec: spec, Log: log}, log}
+				return source{&worker.Process{Exe: self, Args: workerArgs(app.ID), Spec: spec, Log: log}, log}
 			},
 			Lease:      h.lease,
 			Screenshot: screen.Screenshot,
 		}, nil
 	})
+}
+
+// limits are what one session may take.
+func (h *host) limits() media.Limits {
+	l := media.Limits{
+		Tasks: h.cfg.Limits.Tasks, MemoryMiB: h.cfg.Limits.MemoryMiB,
+		Files: h.cfg.Limits.OpenFiles, CPUWeight: h.cfg.Limits.CPUWeight,
+	}
+	if l.MemoryMiB == 0 {
+		l.MemoryMiB = quota.MachineMiB() * 3 / 4
+	}
+	return l
 }
 
 // source is a media worker as a session sees it.

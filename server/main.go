@@ -48,7 +48,7 @@ func run(args []string) int {
 	}
 	switch command { // the helper processes, which only fenrir itself starts
 	case "media-worker":
-		return pipeline.Main(os.NewFile(3, "parent"))
+		return mediaWorker(args)
 	case "media-probe":
 		return pipeline.ProbeMain(args, os.Stdout)
 	case "gpu-probe":

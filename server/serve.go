@@ -20,6 +20,7 @@ import (
 	"fenrir/gpu"
 	"fenrir/media"
 	"fenrir/media/desktop"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/worker"
 	"fenrir/server/api"
 	"fenrir/server/catalog"
@@ -67,7 +68,8 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 
 	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx)) // sessions outlive the signal until they are closed
 	defer endLife(context.Canceled)
-	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}}
+	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}, roots: quota.Settle()}
+	h.log.Debug("control groups for sessions", "v2", h.roots.Unified, "controllers", h.roots.Controllers, "v1_pids", h.roots.Pids)
 	h.programs = catalog.New(catalog.Options{
 		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: log,
 	})

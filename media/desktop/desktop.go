@@ -20,6 +20,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/media/desktop/environ"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
 	"fenrir/media/x11"
@@ -44,7 +45,10 @@ type Desktop struct {
 	Exe  string   // our own binary, which calls Main
 	Args []string // arguments that make it do so
 	Spec media.DesktopSpec
-	Log  *slog.Logger
+	// Roots are where control groups can be made that hold Spec.Limits; without any,
+	// the limits are held by measuring.
+	Roots quota.Roots
+	Log   *slog.Logger
 }
 
 // Run starts everything, tells on what happens, and blocks until ctx ends or the
@@ -122,12 +126,12 @@ func (f *failure) Unwrap() error { return f.cause }
 
 // supervisor is the running child as its parent sees it.
 type supervisor struct {
-	d           *Desktop
-	cmd         *exec.Cmd
-	id          tree.ID
-	conn        net.Conn
-	framebuffer string
-	babble      *tail // what it printed: nothing, unless it crashed
+	d      *Desktop
+	cmd    *exec.Cmd
+	id     tree.ID
+	conn   net.Conn
+	owner  traces.Owner // of what is left behind
+	babble *tail        // what it printed: nothing, unless it crashed
 
 	news   chan news      // closed at the end of the socket
 	ended  chan struct{}  // closed when the process was reaped
@@ -146,13 +150,22 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 		return nil, err
 	}
 	p := &supervisor{
-		d: d, babble: &tail{max: 4 << 10},
+		d: d, babble: &tail{max: 4 << 10}, owner: traces.Owner{Session: d.Spec.Session, Server: server, Boot: boot},
 		news: make(chan news, 16), ended: make(chan struct{}),
 	}
 	if d.Spec.Kind != media.DisplayExternal {
-		p.framebuffer = traces.NewFramebuffer()
+		p.owner.Framebuffer = traces.NewFramebuffer()
 	}
-	if err := traces.Make(d.Spec.Runtime, traces.Owner{Session: d.Spec.Session, Server: server, Boot: boot, Framebuffer: p.framebuffer}); err != nil {
+	if p.owner.Group, err = d.Roots.Make(d.Spec.Session, d.Spec.Limits); err != nil {
+		d.Log.Warn("limits are held without the kernel's help", "session", d.Spec.Session, "err", err)
+		p.owner.Group = nil
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.owner.Group.Remove())
+		}
+	}()
+	if err := traces.Make(d.Spec.Runtime, p.owner); err != nil {
 		return nil, fmt.Errorf("make runtime folder: %w", err)
 	}
 	defer func() {
@@ -201,7 +214,7 @@ func (d *Desktop) start(ctx context.Context) (_ *supervisor, err error) {
 	if u, err := user.Current(); err == nil { // without a name the program gets its number
 		name = u.Username
 	}
-	if err := p.send(order{Start: &start{Spec: d.Spec, Framebuffer: p.framebuffer, User: name}}); err != nil {
+	if err := p.send(order{Start: &start{Spec: d.Spec, Framebuffer: p.owner.Framebuffer, Group: p.owner.Group, User: name}}); err != nil {
 		return nil, errors.Join(err, p.end(context.WithoutCancel(ctx)))
 	}
 	return p, nil
@@ -313,7 +326,7 @@ func (p *supervisor) end(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(ctx, orphanGrace)
 	defer cancel()
-	killed, err := traces.Clear(ctx, p.d.Spec.Runtime, p.framebuffer, p.d.Spec.Session)
+	killed, err := traces.Clear(ctx, p.d.Spec.Runtime, p.owner)
 	if killed > 0 {
 		p.d.Log.Warn("desktop left processes behind", "session", p.d.Spec.Session, "killed", killed)
 	}

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fenrir/media"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
 )
@@ -121,9 +122,15 @@ func (w logWriter) Write(p []byte) (int, error) {
 // launch starts a desktop; it is gone, with everything of it, when the test ends.
 func launch(t *testing.T, spec media.DesktopSpec) *running {
 	t.Helper()
+	return launchIn(t, spec, quota.Roots{})
+}
+
+// launchIn is launch with control groups below roots.
+func launchIn(t *testing.T, spec media.DesktopSpec, roots quota.Roots) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: t, cancel: cancel, events: make(chan media.DesktopEvent, 100), end: make(chan error, 1),
-		d: &Desktop{Exe: "/proc/self/exe", Args: []string{"desktop"}, Spec: spec, Log: slog.New(slog.NewTextHandler(logWriter{t}, nil))}}
+		d: &Desktop{Exe: "/proc/self/exe", Args: []string{"desktop"}, Spec: spec, Roots: roots, Log: slog.New(slog.NewTextHandler(logWriter{t}, nil))}}
 	go func() { r.end <- r.d.Run(ctx, func(ev media.DesktopEvent) { r.events <- ev }) }()
 	t.Cleanup(func() {
 		if !r.over {

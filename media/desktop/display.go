@@ -28,6 +28,12 @@ const (
 
 	displayBound = 10 * time.Second // for Xvfb to take connections
 	layoutBound  = 3 * time.Second
+
+	// A display is asked so often whether it answers, and has so long for it; one
+	// that is silent so many times in a row hangs.
+	askEvery  = time.Second
+	askAnswer = x11.ReplyBound
+	patience  = 2
 )
 
 // screen is a display that works.
@@ -175,6 +181,78 @@ func (s *stage) attach(ctx context.Context) (*screen, error) {
 		display: d, authority: d.Authority, lost: conn.Done(),
 		why: func() error { return fmt.Errorf("%s is gone: %w", d.Name, conn.Err()) },
 	}, nil
+}
+
+// watch makes a display that hangs lost, as one that is gone.
+func (s *stage) watch(ctx context.Context, sc *screen) {
+	gone, why := sc.lost, sc.why
+	lost := make(chan struct{})
+	var hung error // written before lost is closed
+	sc.lost = lost
+	sc.why = func() error {
+		if hung != nil {
+			return hung
+		}
+		return why()
+	}
+	s.help.Go(func() {
+		if hung = ask(ctx, sc.display, gone); hung != nil || ctx.Err() == nil {
+			close(lost)
+		}
+	})
+}
+
+// ask asks a display again and again whether it answers, until that is gone or ctx
+// ends; else it returns why it does not. A program that keeps the server to itself
+// (GrabServer) makes others wait just as a hung one does, and is borne with as long.
+func ask(ctx context.Context, display media.Display, gone <-chan struct{}) error {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	var conn *x11.Conn
+	hangUp := func() {}
+	defer func() { hangUp() }()
+	for silent := 0; ; {
+		if conn == nil {
+			life, cancel := context.WithCancel(ctx)
+			bound := time.AfterFunc(askAnswer, cancel)
+			conn, _ = x11.Dial(life, display) // nil: it did not answer
+			bound.Stop()
+			hangUp = func() {
+				cancel()
+				if conn != nil {
+					conn.Close()
+				}
+			}
+		}
+		answered := false
+		if conn != nil {
+			_, err := x11.Reply(ctx, conn, xproto.GetInputFocus(conn.X)) // within x11.ReplyBound
+			answered = err == nil
+		}
+		if silent++; answered {
+			silent = 0
+		} else {
+			hangUp()
+			conn = nil
+		}
+		select {
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return nil
+		default:
+		}
+		if silent >= patience {
+			return fmt.Errorf("%s does not answer within %v", display.Name, askAnswer)
+		}
+		select {
+		case <-tick.C:
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // setLayout gives the display its keyboard layout. That of a display that is not

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"fenrir/media"
+	"fenrir/media/desktop/quota"
 )
 
 // maxLine is the most bytes that one message between Desktop and supervisor takes.
@@ -24,6 +25,7 @@ type order struct {
 type start struct {
 	Spec        media.DesktopSpec `json:"spec"`
 	Framebuffer string            `json:"framebuffer"` // folder for Xvfb's framebuffer, empty: within Spec.Runtime
+	Group       *quota.Group      `json:"group"`       // nil: none
 	User        string            `json:"user"`        // login name, for the program
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jfreymuth/pulse/proto"
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
@@ -22,7 +23,13 @@ const (
 	soundBound = 3 * time.Second // for the sound server to take connections
 
 	// Between two starts of a sound server that keeps dying.
-	firstRetry, lastRetry = 100 * time.Millisecond, 5 * time.Second
+	firstRetry, lastRetry = 100 * time.Millisecond, 500 * time.Millisecond
+
+	// A sound server is asked so often whether it answers, and has so long for it;
+	// one that is silent twice in a row hangs.
+	soundEvery    = 500 * time.Millisecond
+	soundAnswer   = 600 * time.Millisecond
+	soundPatience = 2
 	// A sound server that lived so long is trusted again.
 	steady = 30 * time.Second
 )
@@ -115,10 +122,61 @@ func (s *stage) soundOnce(ctx context.Context, ready func()) error {
 		return fmt.Errorf("no connection within %v, %s: %s", soundBound, how(server.status), out.last(100*time.Millisecond))
 	}
 	ready()
+	if hung := s.listens(ctx, server); hung != nil {
+		_ = server.Signal(unix.SIGKILL) // or it has just gone
+		if !server.ended(ctx) {
+			return nil
+		}
+		return hung
+	}
 	if !server.ended(ctx) {
 		return nil
 	}
 	return fmt.Errorf("%s: %s", how(server.status), out.last(100*time.Millisecond))
+}
+
+// listens asks the sound server again and again whether it answers. It returns why
+// it does not, or nil when it ended or ctx did. The kernel takes connections for a
+// server that hangs, so one has to speak to it.
+func (s *stage) listens(ctx context.Context, server *child) error {
+	tick := time.NewTicker(soundEvery)
+	defer tick.Stop()
+	for silent := 0; ; {
+		select {
+		case <-tick.C:
+		case <-server.done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+		answered := make(chan error, 1)
+		go func() { answered <- shake(soundSocket(s.start.Spec.Runtime)) }() // ends within soundAnswer
+		var err error
+		select {
+		case err = <-answered:
+		case <-ctx.Done():
+			return nil
+		}
+		if silent++; err == nil {
+			silent = 0
+		}
+		if silent >= soundPatience {
+			return fmt.Errorf("does not answer: %w", err)
+		}
+	}
+}
+
+// shake shakes hands with a sound server and hangs up.
+func shake(socket string) error {
+	conn, err := net.DialTimeout("unix", socket, soundAnswer)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	c := &proto.Client{Callback: func(any) {}} // without one it panics at the end of the connection
+	c.SetTimeout(soundAnswer)
+	c.Open(conn)
+	return c.Request(&proto.Auth{Version: c.Version(), Cookie: make([]byte, 256)}, &proto.AuthReply{}) // any cookie will do
 }
 
 // connectable waits until a service takes connections; it returns false when it

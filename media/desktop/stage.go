@@ -18,6 +18,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/media/desktop/environ"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
 	"fenrir/media/desktop/wm"
@@ -81,15 +82,27 @@ func (s *stage) serviceEnv(more ...string) []string {
 
 // run is the life of the desktop. It returns the supervisor's exit status.
 func (s *stage) run(ctx context.Context) int {
+	exceeded := make(chan *media.Cause, 1)
+	s.help.Go(func() {
+		if c := quota.Watch(ctx, s.keeper.pid, s.start.Spec.Limits, s.start.Group); c != nil {
+			exceeded <- c
+			s.cancel()
+			s.keeper.strike()
+		}
+	})
 	cause := s.live(ctx)
 	s.cancel()
 	s.help.Wait() // all of it sees ctx
+	select {
+	case cause = <-exceeded:
+	default:
+	}
 	s.services.Lock()
 	defer s.services.Unlock()
 	if cause != nil {
 		s.tell(news{Fatal: cause}) // before the end, which takes its time
 	}
-	left, err := s.keeper.stop(s.services.list)
+	left, err := s.keeper.stop(s.services.list, cause == nil || cause.Code != media.CauseLimit)
 	ctx = context.WithoutCancel(ctx)
 	err = errors.Join(err, tree.Left(left), traces.RemoveX(traces.ReadNotes(s.start.Spec.Runtime)),
 		traces.RemoveTree(ctx, s.start.Framebuffer), traces.RemoveTree(ctx, s.start.Spec.Runtime))
@@ -141,6 +154,7 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 	if err != nil {
 		return fatal("display: %v", err)
 	}
+	s.watch(ctx, screen)
 	s.event(media.DesktopEvent{Kind: media.DesktopDisplay, Display: screen.display, Sound: s.soundAddress()})
 	s.event(media.DesktopEvent{Kind: media.DesktopStep, Step: media.StepSound})
 	close(displayUp)
@@ -194,6 +208,9 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 		case <-ctx.Done():
 			return nil
 		}
+		if c := s.start.Group.Exceeded(spec.Limits); c != nil {
+			return c
+		}
 		s.event(media.DesktopEvent{Kind: media.DesktopFinished, Cause: &media.Cause{
 			Code:   media.CauseAppExited,
 			Detail: fmt.Sprintf("the program %s after %v", how(program.status), time.Since(began).Round(time.Millisecond)),
@@ -201,6 +218,9 @@ func (s *stage) live(ctx context.Context) *media.Cause {
 		}})
 		return nil
 	case <-screen.lost:
+		if c := s.start.Group.Exceeded(spec.Limits); c != nil {
+			return c // all of it was ended at once
+		}
 		return fatal("display: %v", screen.why())
 	case <-ctx.Done():
 		return nil

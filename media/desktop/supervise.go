@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
 )
@@ -57,6 +58,10 @@ func Main(conn *os.File) int {
 		return 2
 	}
 	_ = socket.SetReadDeadline(time.Time{}) // cannot fail where the line above did not
+	room, err := confine(first.Start)
+	if err != nil { // what does not hold here, is measured
+		fmt.Fprintln(os.Stderr, "desktop: limits:", err)
+	}
 
 	ctx, cancel := context.WithCancel(context.Background()) // this is the main of a process
 	defer cancel()
@@ -78,7 +83,8 @@ func Main(conn *os.File) int {
 		}
 	}()
 
-	k := &keeper{ctx: ctx, pid: os.Getpid(), runtime: first.Start.Spec.Runtime,
+	k := &keeper{ctx: ctx, pid: os.Getpid(), runtime: first.Start.Spec.Runtime, group: first.Start.Group, room: room,
+		nice:  niceness(first.Start.Spec.Limits.CPUWeight),
 		forks: make(chan fork), exits: make(chan exit), over: make(chan int, 1),
 		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), ours: map[int]bool{}}
 	s := &stage{start: *first.Start, keeper: k, socket: socket, cancel: cancel}
@@ -111,11 +117,44 @@ func keepDescriptors() error {
 // program draws through one, and each picture is read through it.
 const urgency = -5
 
+// confine puts this thread, which starts all processes, within the limits that the
+// kernel holds. room is the descriptor of the control group to start them in.
+func confine(s *start) (room int, err error) {
+	room = -1
+	group, err := s.Group.Open()
+	if err == nil && group != nil {
+		room, err = unix.FcntlInt(group.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		err = errors.Join(err, group.Close())
+	}
+	err = errors.Join(err, s.Group.Enter())
+	if n := uint64(s.Spec.Limits.Files); n > 0 {
+		var was syscall.Rlimit
+		if e := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); e != nil {
+			return room, errors.Join(err, e)
+		}
+		n = min(n, was.Max)
+		err = errors.Join(err, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}))
+	}
+	return room, err
+}
+
+// niceness is what comes closest to a weight where there are no control groups:
+// one step is a factor of 1.25.
+func niceness(weight int) int {
+	if weight <= 0 {
+		return 0
+	}
+	return min(max(int(math.Round(math.Log(100/float64(weight))/math.Log(1.25))), -20), 19)
+}
+
 // keeper starts and reaps the children of the supervisor.
 type keeper struct {
 	ctx     context.Context // of the desktop: nothing is started after its end
 	pid     int
 	runtime string
+	group   *quota.Group
+	room    int // descriptor of the control group that children start in, -1 without one
+	nice    int // of the program
 
 	forks   chan fork
 	exits   chan exit
@@ -207,6 +246,9 @@ func (k *keeper) fork(f fork) (*child, error) {
 	}
 	attr := &syscall.ProcAttr{Dir: f.dir, Env: f.env, Files: files,
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
+	if k.room >= 0 {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, k.room
+	}
 	pid, err := syscall.ForkExec(f.path, f.argv, attr)
 	if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
@@ -217,6 +259,9 @@ func (k *keeper) fork(f fork) (*child, error) {
 	c := &child{ID: tree.ID{PID: pid}, name: f.name, done: make(chan struct{})}
 	if row, err := tree.Read(pid); err == nil { // else it is gone already
 		c.ID = row.ID
+	}
+	if f.program && k.nice != 0 {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, k.nice) // to be favoured takes rights
 	}
 	if !f.program {
 		k.mu.Lock()
@@ -339,14 +384,28 @@ func how(ws syscall.WaitStatus) string {
 	return "ended"
 }
 
+// strike ends the programs at once.
+func (k *keeper) strike() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), killGrace)
+	defer cancel()
+	if !k.group.Kill() {
+		_, _, _ = tree.KillAll(ctx, k.programs) // stop says what is left
+	}
+}
+
 // stop ends everything and removes every file. What the program needs in order to
-// save its state stays until the program is gone.
-func (k *keeper) stop(services []*child) (left []tree.Process, err error) {
+// save its state stays until the program is gone, which gets time for that if it
+// may be polite.
+func (k *keeper) stop(services []*child, mayBePolite bool) (left []tree.Process, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), teardownBound-300*time.Millisecond)
 	defer cancel()
 	polite, done := context.WithTimeout(ctx, termGrace)
 	defer done()
 	programs, err := k.programs()
+	if !mayBePolite {
+		done()
+		programs = nil // they are stopped, and to be killed as such
+	}
 	for _, p := range programs {
 		_ = p.Signal(unix.SIGTERM) // SIGKILL below tells what cannot be done
 		_ = p.Signal(unix.SIGCONT)

@@ -86,6 +86,7 @@ func newCodec(entry encoders.Entry, params encoders.Params) (*codec, error) {
 	c.setAll(element.Props)
 	c.setAll(element.Live)
 	c.setAll(element.Moods[c.mood])
+	c.sabotage()
 	return c, nil
 }
 

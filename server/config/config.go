@@ -18,6 +18,7 @@ type Config struct {
 	HTTP     HTTP     `toml:"http"`
 	State    State    `toml:"state"`
 	Sessions Sessions `toml:"sessions"`
+	Limits   Limits   `toml:"limits"`
 	Video    Video    `toml:"video"`
 	Audio    Audio    `toml:"audio"`
 	Network  Network  `toml:"network"`
@@ -55,6 +56,15 @@ type Sessions struct {
 	Height       int      `toml:"height"`
 	FPS          int      `toml:"fps"`
 	HomesDir     string   `toml:"homes_dir"` // Load fills it in when empty
+}
+
+// Limits bound what one session takes of the machine: its display, sound server and
+// program together.
+type Limits struct {
+	Tasks     int `toml:"tasks"`      // processes and threads; 0: no limit, else 64…1000000
+	MemoryMiB int `toml:"memory_mib"` // 0: three quarters of the machine's, else 256…
+	OpenFiles int `toml:"open_files"` // of one process; 0: no limit, else 256…1000000
+	CPUWeight int `toml:"cpu_weight"` // 1…10000; 100 is what everything else has
 }
 
 // Video is the choice of encoders and their bounds.
@@ -161,6 +171,8 @@ func Default() Config {
 	return Config{
 		HTTP:     HTTP{Listen: ":8443", PublicOrigins: []string{}, TrustedProxies: []string{}},
 		Sessions: Sessions{IdleTimeout: Duration(5 * time.Minute), MaxAge: Duration(12 * time.Hour), MaxTotal: 8, MaxPerPerson: 3, MaxPeers: 8, Width: 1280, Height: 720, FPS: 60},
+		// Few games have more than 200 threads; Wine wants many files.
+		Limits: Limits{Tasks: 4096, OpenFiles: 65536, CPUWeight: 100},
 		// H.264 first: every browser decodes it in hardware. 8 Mbit/s is where
 		// a game at 720p60 looks clean; congestion control moves it from there.
 		Video:   Video{Encoder: "auto", Codecs: []string{"h264", "av1", "h265", "vp9", "vp8"}, MinKbps: 300, StartKbps: 8000, MaxKbps: 50000, MaxFPS: 120},

@@ -120,6 +120,17 @@ func (c Config) Validate() error {
 	p.between("video.max_fps", c.Video.MaxFPS, 10, 240)
 	p.size("sessions", c.Sessions.Width, c.Sessions.Height, c.Sessions.FPS, c.Video.MaxFPS, false)
 
+	if c.Limits.Tasks != 0 {
+		p.between("limits.tasks", c.Limits.Tasks, 64, 1_000_000)
+	}
+	if c.Limits.MemoryMiB != 0 {
+		p.between("limits.memory_mib", c.Limits.MemoryMiB, 256, 1<<30)
+	}
+	if c.Limits.OpenFiles != 0 {
+		p.between("limits.open_files", c.Limits.OpenFiles, 256, 1_000_000)
+	}
+	p.between("limits.cpu_weight", c.Limits.CPUWeight, 1, 10_000)
+
 	if !encoder.MatchString(c.Video.Encoder) {
 		p.addf("video.encoder = %q: write auto, nvenc, vaapi, software, or the name of an encoder (fenrir doctor lists them)", c.Video.Encoder)
 	}

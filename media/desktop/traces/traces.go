@@ -1,7 +1,7 @@
 // Package traces is what a desktop leaves on the machine while it lives: its
 // runtime folder with notes of whose it is and which processes it started, its
 // framebuffer folder, its display number; and how all of it is found and removed,
-// by the desktop itself or by a later server. It imports its sibling tree,
+// by the desktop itself or by a later server. It imports its siblings quota and tree,
 // golang.org/x/sys and the standard library.
 package traces
 
@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/tree"
 )
 
@@ -41,10 +42,11 @@ const (
 
 // Owner says whose a runtime folder is.
 type Owner struct {
-	Session     string  `json:"session"`
-	Server      tree.ID `json:"server"`
-	Boot        string  `json:"boot"` // the kernel's id of this boot: identities are of one boot
-	Framebuffer string  `json:"framebuffer,omitempty"`
+	Session     string       `json:"session"`
+	Server      tree.ID      `json:"server"`
+	Boot        string       `json:"boot"` // the kernel's id of this boot: identities are of one boot
+	Framebuffer string       `json:"framebuffer,omitempty"`
+	Group       *quota.Group `json:"group,omitempty"` // nil: there is none
 }
 
 // BootID is the kernel's id of this boot.
@@ -189,18 +191,20 @@ func mountsUnder(dir string) ([]string, error) {
 }
 
 // Clear removes everything of a desktop whose supervisor is gone: processes by
-// marker and notes, X locks and sockets, folders. It gives up when ctx ends.
-func Clear(ctx context.Context, runtime, framebuffer, session string) (processes int, err error) {
+// control group, marker and notes, X locks and sockets, folders. It gives up when
+// ctx ends.
+func Clear(ctx context.Context, runtime string, o Owner) (processes int, err error) {
 	n := ReadNotes(runtime)
+	o.Group.Kill() // where it can; the rest is found one by one
 	killed, left, err := tree.KillAll(ctx, func() ([]tree.Process, error) {
 		all, err := tree.Table()
-		return tree.Marked(all, session, n.Processes), err
+		return tree.Marked(all, o.Session, n.Processes), err
 	})
 	tree.Reap(ctx, append(killed, n.Processes...))
 	if err == nil {
 		err = tree.Left(left)
 	}
-	return len(killed), errors.Join(err, RemoveX(n), RemoveTree(ctx, framebuffer), RemoveTree(ctx, runtime))
+	return len(killed), errors.Join(err, o.Group.Remove(), RemoveX(n), RemoveTree(ctx, o.Framebuffer), RemoveTree(ctx, runtime))
 }
 
 // Reap ends and removes what the desktops of dead servers left under
@@ -247,7 +251,7 @@ func Reap(ctx context.Context, runtimeRoot string, patience time.Duration, log *
 			err = errors.Join(RemoveTree(ctx, o.Framebuffer), RemoveTree(ctx, dir))
 		} else {
 			awaitSupervisor(ctx, dir, patience)
-			killed, err = Clear(ctx, dir, o.Framebuffer, o.Session)
+			killed, err = Clear(ctx, dir, o)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("reap leftovers of session %s: %w", o.Session, err))
@@ -264,6 +268,9 @@ func readOwner(dir string) (o Owner, ok bool) {
 	}
 	if filepath.Dir(o.Framebuffer) != shm || !strings.HasPrefix(filepath.Base(o.Framebuffer), framebufferPrefix) {
 		o.Framebuffer = "" // not ours to remove
+	}
+	if !o.Group.Of(o.Session) {
+		o.Group = nil // likewise
 	}
 	return o, true
 }

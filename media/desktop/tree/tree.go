@@ -31,6 +31,7 @@ type ID struct {
 type Process struct {
 	ID
 	Parent  int    // its pid
+	Group   int    // pid of the leader of its process group
 	Session int    // pid of the leader of its session of the kernel
 	State   byte   // as in proc(5)
 	Name    string // of its program, at most 15 bytes
@@ -73,10 +74,11 @@ func parseStat(b []byte) (p Process, err error) {
 		return Process{}, errors.New("process table: too few fields")
 	}
 	p.State = f[0][0]
-	var errs [3]error
+	var errs [4]error
 	p.Parent, errs[0] = strconv.Atoi(string(f[1]))
-	p.Session, errs[1] = strconv.Atoi(string(f[3]))
-	p.Start, errs[2] = strconv.ParseUint(string(f[19]), 10, 64)
+	p.Group, errs[1] = strconv.Atoi(string(f[2]))
+	p.Session, errs[2] = strconv.Atoi(string(f[3]))
+	p.Start, errs[3] = strconv.ParseUint(string(f[19]), 10, 64)
 	return p, errors.Join(errs[:]...)
 }
 
@@ -247,6 +249,23 @@ func Marked(all []Process, session string, known []ID) []Process {
 	return slices.DeleteFunc(all, func(p Process) bool { return !in[p.PID] })
 }
 
+// crowd is from how many processes on they are taken for ones that fork faster than
+// they can be stopped one by one.
+const crowd = 64
+
+// freezeGroups stops whole process groups, each with one system call, during
+// which none of the group can fork.
+func freezeGroups(all []Process) {
+	mine := unix.Getpgrp()
+	done := map[int]bool{0: true, 1: true, mine: true}
+	for _, p := range all {
+		if !done[p.Group] {
+			done[p.Group] = true
+			_ = unix.Kill(-p.Group, unix.SIGSTOP) // each of them is looked at again
+		}
+	}
+}
+
 // KillAll kills what find returns until it returns nothing, and gives up when ctx
 // ends. It stops the processes before it kills them, so that none forks away. It
 // returns whom it killed and what is left.
@@ -256,6 +275,9 @@ func KillAll(ctx context.Context, find func() ([]Process, error)) (killed []ID, 
 	for {
 		if left, err = find(); err != nil || len(left) == 0 {
 			return killed, left, err
+		}
+		if len(left) > crowd {
+			freezeGroups(left)
 		}
 		for frozen := map[ID]bool{}; ; {
 			fresh := false

@@ -10,7 +10,7 @@ import (
 func TestParseStat(t *testing.T) {
 	line := "42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3"
 	got, err := parseStat([]byte(line))
-	want := Process{ID{42, 987654}, 7, 40, 'S', "a) b (c"}
+	want := Process{ID{42, 987654}, 7, 42, 40, 'S', "a) b (c"}
 	if err != nil || got != want {
 		t.Errorf("got %+v %v, want %+v", got, err, want)
 	}

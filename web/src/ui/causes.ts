@@ -30,6 +30,7 @@ export const explanations: Readonly<Record<string, Explanation>> = {
   "app-exited": { title: "The program ended", text: "It ended by itself. What it printed last is below.", ways: ["restart", "library"] },
   "app-failed": { title: "The program could not be started", text: "The server tried to start it and did not succeed.", ways: ["restart", "library"] },
   "desktop-failed": { title: "The display failed", text: "The screen that the program was drawing on broke down, and the program with it.", ways: ["restart", "library"] },
+  "limit-exceeded": { title: "The program took too much", text: "It started more processes or took more memory than a session may have on this server.", ways: ["restart", "library"] },
   "media-failed": { title: "The picture could not be made", text: "Capturing or encoding failed several times in a row.", ways: ["restart", "library", "settings"] },
   "no-encoder": { title: "No encoder for this", text: "The server has no working encoder for what was asked for, and does not silently take another one.", ways: ["auto-codec", "settings", "library"] },
   "no-encoder-slot": { title: "All encoders are in use", text: "The graphics card has no free encoder at this moment. Another session has to end first.", ways: ["retry", "library"] },
