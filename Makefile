@@ -88,6 +88,10 @@ test-web: ## types and tests of the page
 test-e2e: ## the built binary in a real browser
 	FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m ./e2e
 
+.PHONY: chaos
+chaos: install-test build ## what clients, networks and native code can do to us, in full (docs/reliability.md)
+	CHAOS=full FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m -run '^TestRow' ./e2e
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,4 +138,89 @@ func TestDocumentsNameRealSettings(t *testing.T) {
 	if seen < 15 {
 		t.Errorf("found %d settings: does this test read the documents?", seen)
 	}
+}
+
+var (
+	reliabilityRow = regexp.MustCompile(`(?m)^\| (\d+) \| ([^|]+) \| ([^|]+) \|$`)
+	namedTest      = regexp.MustCompile("`(Test\\w+|page: [^`]+)`")
+	declaredTest   = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	pageTest       = regexp.MustCompile("(?m)^ *test\\(([\"`])(.+?)[\"`],")
+	templatePart   = regexp.MustCompile(`\$\{[^}]*\}`)
+)
+
+// TestReliabilityHasEveryRow holds docs/reliability.md to its promise: 66 rows, each
+// with tests that are there, or with a reason.
+func TestReliabilityHasEveryRow(t *testing.T) {
+	tests, page := testNames(t)
+	next, named := 1, 0
+	for _, m := range reliabilityRow.FindAllStringSubmatch(documents(t)["../docs/reliability.md"], -1) {
+		if m[1] != strconv.Itoa(next) {
+			t.Fatalf("row %s comes where row %d should", m[1], next)
+		}
+		next++
+		names := namedTest.FindAllStringSubmatch(m[3], -1)
+		if len(names) == 0 && !strings.HasPrefix(m[3], "Cannot occur: ") && !strings.HasPrefix(m[3], "Waits for ") {
+			t.Errorf("row %s names no test and no reason: %s", m[1], m[3])
+		}
+		for _, n := range names {
+			named++
+			title, ofPage := strings.CutPrefix(n[1], "page: ")
+			if ofPage && !slices.ContainsFunc(page, func(p *regexp.Regexp) bool { return p.MatchString(title) }) || !ofPage && !tests[n[1]] {
+				t.Errorf("row %s: there is no test %s", m[1], n[1])
+			}
+		}
+	}
+	if next != 67 {
+		t.Errorf("%d rows, want 66", next-1)
+	}
+	if named < 66 {
+		t.Errorf("%d tests are named: does this test read the table?", named)
+	}
+	for name := range tests {
+		if strings.HasPrefix(name, "TestRow") && !strings.Contains(documents(t)["../docs/reliability.md"], "`"+name+"`") {
+			t.Errorf("docs/reliability.md does not name %s", name)
+		}
+	}
+}
+
+// testNames are the tests of the module and patterns of those of the page, whose
+// titles may be made of parts.
+func testNames(t *testing.T) (tests map[string]bool, page []*regexp.Regexp) {
+	t.Helper()
+	tests = map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != ".." && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".")) {
+			return filepath.SkipDir
+		}
+		of := map[bool]*regexp.Regexp{strings.HasSuffix(path, "_test.go"): declaredTest, strings.HasSuffix(path, ".test.ts"): pageTest}[true]
+		if of == nil {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range of.FindAllStringSubmatch(string(b), -1) {
+			if of == declaredTest {
+				tests[m[1]] = true
+				continue
+			}
+			var pattern strings.Builder
+			for i, part := range templatePart.Split(m[2], -1) {
+				if i > 0 {
+					pattern.WriteString(".+")
+				}
+				pattern.WriteString(regexp.QuoteMeta(part))
+			}
+			page = append(page, regexp.MustCompile("^"+pattern.String()+"$"))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tests, page
 }
