@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"fenrir/gpu"
@@ -29,11 +30,20 @@ import (
 	"fenrir/server/https"
 	"fenrir/server/session"
 	"fenrir/signaling/browser"
+	"fenrir/signaling/tcp"
 	"fenrir/web"
 )
 
 // shutdownBudget bounds everything between the signal and the exit.
 const shutdownBudget = 8 * time.Second
+
+// maxHTTP bounds the HTTPS connections: each takes some 50 KB, and a file; half of the
+// files are left to sessions.
+func maxHTTP() int {
+	files := syscall.Rlimit{Cur: 1024}
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) // then it is what it is everywhere
+	return int(min(files.Cur/2, 4096))
+}
 
 // serve runs the server until ctx ends. It parses, wires and waits.
 func serve(ctx context.Context, args []string, out io.Writer) error {
@@ -110,7 +120,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 
-	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	listener, err := tcp.Listen(cfg.HTTP.Listen, maxHTTP(), log)
 	if err != nil {
 		return fmt.Errorf("listen for HTTPS: %w", err)
 	}

@@ -38,6 +38,10 @@ type Attachment interface {
 	RequestKeyFrame()
 	// Estimate tells the bitrate, kbit/s, that the path to this peer carries.
 	Estimate(kbps int)
+	// Away tells that nothing reaches the client, or that it does again. Who is away
+	// gets no media, costs no encoder and holds no bitrate down; the first frame
+	// afterwards is a key frame.
+	Away(bool)
 	// Detach ends the attachment; what the peer held is released. Idempotent,
 	// the first cause wins.
 	Detach(cause *media.Cause)

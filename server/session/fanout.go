@@ -41,6 +41,7 @@ type Reader struct {
 	mu      sync.Mutex // guards what follows
 	queue   []media.Unit
 	needKey bool
+	paused  bool
 	dropped uint64
 	closed  error
 }
@@ -62,11 +63,18 @@ func (f *Fanout) NewReader() *Reader {
 	return r
 }
 
-// Readers is the number of subscribers.
-func (f *Fanout) Readers() int {
+// Readers is the number of subscribers that are not paused.
+func (f *Fanout) Readers() (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.readers)
+	for r := range f.readers {
+		r.mu.Lock() // order: Fanout.mu, then Reader.mu
+		if !r.paused {
+			n++
+		}
+		r.mu.Unlock()
+	}
+	return n
 }
 
 // Written is the number of units written so far.
@@ -136,6 +144,9 @@ func (f *Fanout) Close(err error) {
 func (r *Reader) put(u media.Unit) (askKey bool) {
 	r.mu.Lock()
 	switch {
+	case r.paused:
+		r.mu.Unlock()
+		return false
 	case r.needKey && !u.Key:
 		r.dropped++
 		r.mu.Unlock()
@@ -205,6 +216,21 @@ func (r *Reader) Next(ctx context.Context) (media.Unit, error) {
 		case <-ctx.Done():
 			return media.Unit{}, context.Cause(ctx)
 		}
+	}
+}
+
+// Pause makes the reader miss everything until it is unpaused; then it is like a new one.
+func (r *Reader) Pause(paused bool) {
+	r.mu.Lock()
+	if r.paused = paused; paused {
+		clear(r.queue)
+		r.queue = r.queue[:0]
+	}
+	r.needKey = r.of.kind == media.Video
+	ask := r.needKey && !paused
+	r.mu.Unlock()
+	if ask {
+		r.of.askKey()
 	}
 }
 

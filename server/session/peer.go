@@ -54,6 +54,7 @@ type Peer struct {
 	denied   atomic.Uint64
 
 	held held // guarded by Session.mu
+	away bool // guarded by Session.mu
 	gone bool // guarded by Session.mu
 }
 
@@ -227,6 +228,27 @@ func (p *Peer) release() {
 	}
 }
 
+// Away implements signaling.Attachment.
+func (p *Peer) Away(away bool) {
+	s := p.s
+	s.mu.Lock()
+	if p.gone || p.away == away {
+		s.mu.Unlock()
+		return
+	}
+	p.away = away
+	p.video.Pause(away)
+	p.audio.Pause(away)
+	if away {
+		p.rung.ease()
+	} else {
+		p.rung.setFPS(s.fps)
+	}
+	s.mu.Unlock()
+	s.log.Debug("peer away", "peer", p.spec.ID, "away", away)
+	s.steer()
+}
+
 // leave takes the peer out of the session. Called with Session.mu held; tells
 // whether it was in.
 func (p *Peer) leave() bool {
@@ -248,10 +270,7 @@ func (p *Peer) finish(cause *media.Cause) {
 	p.video.Close(cause)
 	p.audio.Close(cause)
 	p.s.mu.Lock()
-	if p.rung.video.Readers() == 0 {
-		p.rung.unwatched = time.Now()
-		p.rung.setFPS(1)
-	}
+	p.rung.ease()
 	p.s.mu.Unlock()
 	p.s.log.Debug("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
 		"lost_video", p.video.Dropped(), "lost_audio", p.audio.Dropped(), "denied_inputs", p.denied.Load())
@@ -283,7 +302,7 @@ func (s *Session) steer() {
 		players, watchers := 0, 0
 		for _, p := range s.peers {
 			est := int(p.estimate.Load())
-			if p.rung != r || est == 0 {
+			if p.rung != r || est == 0 || p.away {
 				continue
 			}
 			if p.spec.MaxKbps > 0 {

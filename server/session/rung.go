@@ -110,6 +110,15 @@ func (r *rung) setFPS(fps int) {
 	r.order(media.Order{Kind: media.OrderFPS, FPS: fps})
 }
 
+// ease lets a rung that nobody watches run at 1 frame a second. Called with
+// Session.mu held.
+func (r *rung) ease() {
+	if r.video.Readers() == 0 {
+		r.unwatched = time.Now()
+		r.setFPS(1)
+	}
+}
+
 func (r *rung) state() media.VideoState {
 	r.mu.Lock()
 	defer r.mu.Unlock()

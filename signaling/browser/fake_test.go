@@ -76,7 +76,7 @@ func (s *fakeSession) attach(_ context.Context, id string, spec media.PeerSpec) 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	a := &fakeAttachment{
 		session: s, spec: spec, codec: s.codec, ctx: ctx, end: func(c *media.Cause) { cancel(c) },
-		inputs: make(chan media.Input, 4096), keys: make(chan struct{}, 64),
+		inputs: make(chan media.Input, 4096), keys: make(chan struct{}, 64), away: make(chan bool, 16),
 		notes: make(chan media.Note, 64), detached: make(chan *media.Cause, 1), estimates: make(chan int, 1024),
 		video: make(chan media.Unit, 64), audio: make(chan media.Unit, 64),
 	}
@@ -116,6 +116,7 @@ type fakeAttachment struct {
 	end       func(*media.Cause)
 	inputs    chan media.Input
 	keys      chan struct{}
+	away      chan bool
 	notes     chan media.Note
 	estimates chan int
 	video     chan media.Unit
@@ -149,6 +150,12 @@ func (a *fakeAttachment) RequestKeyFrame() {
 func (a *fakeAttachment) Estimate(kbps int) {
 	select {
 	case a.estimates <- kbps:
+	default:
+	}
+}
+func (a *fakeAttachment) Away(away bool) {
+	select {
+	case a.away <- away:
 	default:
 	}
 }

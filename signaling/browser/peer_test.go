@@ -776,6 +776,9 @@ func TestABrokenPathIsRepairedByAnICERestart(t *testing.T) {
 	if took := time.Since(begin); took > 6*time.Second {
 		t.Errorf("noticed after %v", took)
 	}
+	if !get(t, att.away, "word that nothing reaches the client") || time.Since(begin) > 5*time.Second {
+		t.Errorf("the session heard of it after %v", time.Since(begin))
+	}
 	c.until(webrtc.PeerConnectionStateDisconnected)
 	net.cut.Store(false)
 	for len(att.keys) > 0 {
@@ -783,6 +786,9 @@ func TestABrokenPathIsRepairedByAnICERestart(t *testing.T) {
 	}
 	c.offer(&webrtc.OfferOptions{ICERestart: true})
 	c.until(webrtc.PeerConnectionStateConnected)
+	if get(t, att.away, "word that the client is back") {
+		t.Error("the client is said to be away twice")
+	}
 	for len(c.video) > 0 {
 		<-c.video
 	}
@@ -815,7 +821,7 @@ func TestAPathThatStaysBrokenEndsThePeer(t *testing.T) {
 	case <-time.After(peer.RestartTimeout + 15*time.Second):
 		t.Fatal("the peer is still there")
 	}
-	if took := time.Since(begin); took < peer.RestartTimeout || took > 30*time.Second+2*time.Second {
+	if took := time.Since(begin); took < peer.RestartTimeout || took > 29*time.Second {
 		t.Errorf("after %v", took)
 	}
 	if bye := c.bye(); bye.Code != media.CauseICE || !bye.Retry {

@@ -128,7 +128,7 @@ const (
 	MissedHeartbeats = 4
 	OfferTimeout     = 15 * time.Second // from the start to the first offer
 	ConnectTimeout   = 15 * time.Second // from an offer to media flowing
-	RestartTimeout   = 25 * time.Second // broken path until the peer is given up
+	RestartTimeout   = 22 * time.Second // broken path until the peer is given up; 3 s before, it was heard of last
 	OrphanGrace      = 10 * time.Second // media without a websocket
 	CloseTimeout     = 300 * time.Millisecond
 	slowClose        = 2 * time.Second // worth a warning
@@ -370,7 +370,7 @@ func (p *Peer) onState(ctx context.Context) error {
 			p.help(func() { p.pumpVideo(ctx) })
 			p.help(func() { p.pumpAudio(ctx) })
 		} else if !p.brokenAt.IsZero() {
-			p.att.RequestKeyFrame() // what was sent meanwhile is lost
+			p.att.Away(false)
 		}
 		p.brokenAt = time.Time{}
 	case webrtc.PeerConnectionStateDisconnected:
@@ -389,6 +389,7 @@ func (p *Peer) onState(ctx context.Context) error {
 func (p *Peer) markBroken() {
 	if p.streaming && p.brokenAt.IsZero() {
 		p.brokenAt = time.Now()
+		p.att.Away(true)
 		p.att.Input(media.Input{Kind: media.ReleaseAll, Received: media.Now()})
 	}
 }

@@ -1,7 +1,7 @@
 // Package ports holds the sockets that all peers share: one UDP port and one
 // TCP port (ICE-TCP), and what pion has to know of the network around them.
 //
-// It imports pion.
+// It imports signaling/tcp and pion.
 package ports
 
 import (
@@ -15,6 +15,8 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/webrtc/v4"
+
+	"fenrir/signaling/tcp"
 )
 
 // Config says where peers reach this machine.
@@ -76,7 +78,10 @@ func (p *Ports) TCPAddr() net.Addr { return p.tcpAddr }
 const socketBuffer = 4 << 20
 
 // stunTimeout is how long a TCP connection may take to say which peer it is for.
-const stunTimeout = 15 * time.Second
+const stunTimeout = 5 * time.Second
+
+// maxTCP bounds the connections of all peers and strangers together.
+const maxTCP = 1024
 
 // How pion watches a path: silence until it counts as broken, more silence
 // until it counts as failed.
@@ -158,7 +163,7 @@ func (p *Ports) listenUDP() error {
 }
 
 func (p *Ports) listenTCP() error {
-	l, err := net.Listen("tcp", p.cfg.TCP)
+	l, err := tcp.Listen(p.cfg.TCP, maxTCP, p.log)
 	if err != nil {
 		return err
 	}
