@@ -92,6 +92,10 @@ test-e2e: ## the built binary in a real browser
 chaos: install-test build ## what clients, networks and native code can do to us, in full (docs/reliability.md)
 	CHAOS=full FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m -run '^TestRow' ./e2e
 
+.PHONY: net
+net: install-test build ## measure pictures over lossy, slow and changing paths; NET="80 ms;40 →" takes those cells only
+	FENRIR_BIN=$(CURDIR)/bin/fenrir FENRIR_NET="$(or $(NET),all)" FENRIR_NET_JSON=$(CURDIR)/bin/net.json $(GO) test -tags e2e -count=1 -timeout 20m -run TestNetworkGrid ./e2e
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -38,25 +38,34 @@ func browser(t *testing.T) playwright.Browser {
 		if chromium.err != nil {
 			return
 		}
-		path := os.Getenv("FENRIR_CHROMIUM")
-		if path == "" {
-			path = "/usr/bin/chromium"
-		}
-		chromium.browser, chromium.err = chromium.pw.Chromium.Launch(playwright.BrowserTypeLaunchOptions{
-			ExecutablePath: playwright.String(path),
-			Headless:       playwright.Bool(true),
-			Args: []string{
-				"--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-				"--disable-background-networking", "--disable-component-update", "--disable-sync",
-				"--allow-loopback-in-peer-connection", // the server under test is on loopback
-				"--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
-			},
-		})
+		chromium.browser, chromium.err = launch(chromiumPath())
 	})
 	if chromium.err != nil {
 		t.Fatalf("start Chromium: %v", chromium.err)
 	}
 	return chromium.browser
+}
+
+// chromiumPath is the browser under test.
+func chromiumPath() string {
+	if path := os.Getenv("FENRIR_CHROMIUM"); path != "" {
+		return path
+	}
+	return "/usr/bin/chromium"
+}
+
+// launch starts a Chromium once Playwright's driver runs.
+func launch(path string) (playwright.Browser, error) {
+	return chromium.pw.Chromium.Launch(playwright.BrowserTypeLaunchOptions{
+		ExecutablePath: playwright.String(path),
+		Headless:       playwright.Bool(true),
+		Args: []string{
+			"--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync",
+			"--allow-loopback-in-peer-connection", // the server under test is on loopback
+			"--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+		},
+	})
 }
 
 func stopBrowser() {
@@ -71,7 +80,13 @@ func stopBrowser() {
 // tab opens a page in a context of its own (own cookies) of the given size.
 func tab(t *testing.T, width, height int) playwright.Page {
 	t.Helper()
-	ctx, err := browser(t).NewContext(playwright.BrowserNewContextOptions{
+	return tabOf(t, browser(t), width, height)
+}
+
+// tabOf does so in a browser of one's own.
+func tabOf(t *testing.T, b playwright.Browser, width, height int) playwright.Page {
+	t.Helper()
+	ctx, err := b.NewContext(playwright.BrowserNewContextOptions{
 		IgnoreHttpsErrors: playwright.Bool(true),
 		Viewport:          &playwright.Size{Width: width, Height: height},
 		Permissions:       []string{"clipboard-read", "clipboard-write"},

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -22,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fenrir/e2e/link"
 )
 
 // binary is the fenrir under test: FENRIR_BIN, or one built for this run.
@@ -65,9 +68,10 @@ type server struct {
 
 // options change how a server is started.
 type options struct {
-	config string   // TOML put behind the default test configuration
-	env    []string // added to the environment
-	dir    string   // state of an earlier server
+	config string    // TOML put behind the default test configuration
+	env    []string  // added to the environment
+	dir    string    // state of an earlier server
+	end    *link.End // of a network path, where it is to run; nil is loopback
 }
 
 var readyLine = regexp.MustCompile(`https://[^/\s]+/(?:#setup=(\S+))?`)
@@ -79,26 +83,35 @@ func start(t *testing.T, o options) *server {
 	if s.dir == "" {
 		s.dir = t.TempDir()
 	}
+	host := "127.0.0.1"
+	if o.end != nil {
+		host = o.end.Addr.String()
+	}
 	config := fmt.Sprintf(`
 [http]
-listen = "127.0.0.1:0"
+listen = "%[3]s:0"
 [state]
-dir = %q
-runtime_dir = %q
+dir = %[1]q
+runtime_dir = %[2]q
 [network]
-udp_listen = "127.0.0.1:0"
-tcp_listen = "127.0.0.1:0"
+udp_listen = "%[3]s:0"
+tcp_listen = "%[3]s:0"
 include_loopback = true
 [metrics]
 access = "loopback"
 [log]
 level = "debug"
-%s`, filepath.Join(s.dir, "state"), filepath.Join(s.dir, "run"), o.config)
+%[4]s`, filepath.Join(s.dir, "state"), filepath.Join(s.dir, "run"), host, o.config)
 	path := filepath.Join(s.dir, "fenrir.toml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.cmd = exec.Command(binary, "serve", "-config", path)
+	command := []string{binary, "serve", "-config", path}
+	dial := (&net.Dialer{}).DialContext
+	if o.end != nil {
+		command, dial = o.end.Wrap(command...), o.end.DialContext
+	}
+	s.cmd = exec.Command(command[0], command[1:]...)
 	s.cmd.Env = append(os.Environ(), o.env...)
 	s.cmd.Stderr = s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -150,6 +163,7 @@ level = "debug"
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the server's own certificate, made a moment ago
 			ForceAttemptHTTP2: true,
+			DialContext:       dial,
 		},
 	}
 	return s
