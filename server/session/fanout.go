@@ -3,13 +3,17 @@ package session
 import (
 	"context"
 	"sync"
+	"time"
 
 	"fenrir/media"
 )
 
-// maxQueued bounds what a reader may fall behind before it loses units: about
-// 250 ms of 60 fps video, 160 ms of 10 ms audio packets.
-const maxQueued = 16
+// What a reader may fall behind before it loses units. What waits longer is
+// seen and heard too late to be of use.
+const (
+	maxWaiting = 100 * time.Millisecond // between the arrivals of the first and the last unit
+	maxQueued  = 32                     // units, whenever they came
+)
 
 // Fanout hands the units of one encoder to any number of readers. Write never
 // blocks: a video reader that falls behind loses everything up to the next key
@@ -155,12 +159,16 @@ func (r *Reader) put(u media.Unit) (askKey bool) {
 		r.needKey = false
 		r.dropped += uint64(len(r.queue))
 		r.queue = append(r.queue[:0], u)
-	case len(r.queue) < maxQueued:
+	case r.room(&u):
 		r.queue = append(r.queue, u)
 	case r.of.kind == media.Audio:
-		r.dropped++
-		copy(r.queue, r.queue[1:])
-		r.queue[len(r.queue)-1] = u
+		for len(r.queue) > 0 && !r.room(&u) {
+			r.dropped++
+			n := copy(r.queue, r.queue[1:])
+			r.queue[n] = media.Unit{}
+			r.queue = r.queue[:n]
+		}
+		r.queue = append(r.queue, u)
 	case u.Key:
 		r.dropped += uint64(len(r.queue))
 		clear(r.queue)
@@ -175,6 +183,12 @@ func (r *Reader) put(u media.Unit) (askKey bool) {
 	r.mu.Unlock()
 	r.signal()
 	return askKey
+}
+
+// room tells whether u may wait behind what waits. Called with r.mu held.
+func (r *Reader) room(u *media.Unit) bool {
+	n := len(r.queue)
+	return n == 0 || n < maxQueued && u.Stages.Received.Sub(r.queue[0].Stages.Received) <= maxWaiting
 }
 
 func (r *Reader) signal() {

@@ -274,6 +274,32 @@ func TestKeyFrameRequestsAreCoalesced(t *testing.T) {
 	})
 }
 
+func TestNothingWaitsLongerThanATenthOfASecond(t *testing.T) {
+	for _, kind := range []media.Kind{media.Video, media.Audio} {
+		asked := 0
+		f := NewFanout(kind, func() { asked++ })
+		r := f.NewReader()
+		asked = 0
+		at := media.Stamp(1e12)
+		for i := range 100 {
+			f.Write(media.Unit{Kind: kind, Key: i == 0, Frame: uint32(i), Stages: media.Stages{Received: at}})
+			if n := len(r.queue); n > 0 && at.Sub(r.queue[0].Stages.Received) > maxWaiting {
+				t.Fatalf("%v waits for %v", kind, at.Sub(r.queue[0].Stages.Received))
+			}
+			at = at.Add(10 * time.Millisecond)
+		}
+		if kind == media.Video && (asked != 1 || len(r.queue) != 0) {
+			t.Errorf("a reader that fell behind: %d key frames asked for, %d units wait", asked, len(r.queue))
+		}
+		if kind == media.Audio && (len(r.queue) != 11 || r.queue[10].Frame != 99) {
+			t.Errorf("%d packets of sound wait", len(r.queue))
+		}
+		if r.Dropped() < 80 {
+			t.Errorf("%v: %d dropped", kind, r.Dropped())
+		}
+	}
+}
+
 func TestSlowReaderDoesNotDisturbOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &fakeHost{tick: make(chan struct{})}

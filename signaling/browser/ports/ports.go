@@ -168,10 +168,10 @@ func (p *Ports) listenTCP() error {
 		return err
 	}
 	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener:                     l,
+		Listener:                     promptListener{l},
 		Logger:                       Logger{p.log}.NewLogger("ice"),
 		ReadBufferSize:               64,        // packets
-		WriteBufferSize:              512 << 10, // bytes for each connection, some key frames; packets beyond are lost, as on UDP
+		WriteBufferSize:              192 << 10, // bytes for each connection, a large frame; packets beyond are lost, as on UDP
 		FirstStunBindTimeout:         stunTimeout,
 		AliveDurationForConnFromStun: stunTimeout,
 	})
