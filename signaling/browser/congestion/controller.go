@@ -20,8 +20,10 @@ type Report struct {
 	Bitrate int  // to be sent, bit/s, everything included
 	RTT     time.Duration
 	Loss    float64 // 0…1
+	Floods  uint64  // how often so much was lost at once that only a new beginning helps
 	Packets uint64  // sent so far, retransmissions included
 	Resent  uint64  // retransmissions among them
+	Parity  uint64  // and parity packets
 }
 
 // Controller is an Estimator as pion interceptor of one PeerConnection: it
@@ -36,10 +38,15 @@ type Controller struct {
 	next    uint16
 	packets uint64
 	resent  uint64
+	parity  uint64
 	ref     int64 // reference time of the last feedback, unwrapped, 64 ms
 	refSet  bool
 	scratch []Arrival
 }
+
+// Train marks, as an attribute, a packet that follows a frame at once and belongs
+// to its packet train, whatever it carries.
+type Train struct{}
 
 // NewController makes one. onFeedback is called after each report of the peer,
 // from pion's goroutines, one at a time; it must not block or call back.
@@ -58,11 +65,19 @@ func (c *Controller) Report() Report {
 }
 
 func (c *Controller) report() Report {
-	r := Report{Known: c.est.Known(), Packets: c.packets, Resent: c.resent}
+	r := Report{Known: c.est.Known(), Packets: c.packets, Resent: c.resent, Parity: c.parity}
 	if r.Known {
-		r.Bitrate, r.RTT, r.Loss = c.est.Bitrate(), c.est.RTT(), c.est.Loss()
+		r.Bitrate, r.RTT, r.Loss, r.Floods = c.est.Bitrate(), c.est.RTT(), c.est.Loss(), c.est.Floods()
 	}
 	return r
+}
+
+// Blind tells whether frames are too small to show what more the path carries,
+// so that a packet train is worth its bytes.
+func (c *Controller) Blind() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.est.Blind(media.Now())
 }
 
 // Tick is called about once a second; a peer that fell silent is noticed then.
@@ -91,9 +106,15 @@ func (c *Controller) BindLocalStream(info *interceptor.StreamInfo, writer interc
 		seq := c.next
 		c.packets++
 		of := uint32(0)
-		if h.SSRC != info.SSRC {
+		switch {
+		case h.SSRC == info.SSRCForwardErrorCorrection && h.SSRC != 0:
+			c.parity++
+		case h.SSRC != info.SSRC:
 			c.resent++
-		} else if video {
+			if a != nil && a.Get(Train{}) != nil {
+				of = frame
+			}
+		case video:
 			if frame == 0 || h.Timestamp != timestamp {
 				frame, timestamp = max(frame+1, 1), h.Timestamp
 			}

@@ -37,12 +37,20 @@ type Estimator struct {
 
 	sent  history
 	acked rateMeter // by arrival, at the peer's clock
+	fresh rateMeter // the same over a shorter time
 	out   rateMeter // by departure, at ours
 	busy  rateMeter // the same over a longer time
 
 	trend    trendline
 	trains   trains
 	capacity capacity
+	ceiling  struct { // what was nearly too much; not grown beyond for a while
+		at    media.Stamp
+		rate  float64
+		until media.Stamp
+		next  time.Duration // how long the next one holds
+	}
+	backlog backlog
 
 	heard        bool
 	lastFeedback media.Stamp
@@ -54,9 +62,19 @@ type Estimator struct {
 	startup      bool        // nothing has ever limited us
 	rtt          time.Duration
 
-	lossWindow   struct{ lost, all int }
-	lossSince    media.Stamp
-	loss         float64
+	lossWindow struct{ lost, all int }
+	lossSince  media.Stamp
+	loss       float64 // of the last window
+	lossMean   float64 // over about a second
+	lossBase   float64 // what is lost whatever is sent
+	lossTrial  struct {
+		at        media.Stamp // when less was sent to see what comes of it; 0 when there is none
+		before    float64
+		lost, all int
+	}
+	lastTrial    media.Stamp
+	floods       uint64
+	flooded      media.Stamp
 	lastLossDrop media.Stamp
 }
 
@@ -68,10 +86,21 @@ const (
 	trainShare        = 0.6  // of the trains' capacity that is grown into quickly
 	ackedHeadroom     = 1.5  // the estimate stays below this times what arrived
 	busyShare         = 0.7  // of the estimate: what is sent then says something about the path
-	lossHigh          = 0.10
-	lossLow           = 0.02
-	lossMinPackets    = 20
+	lossHigh          = 0.10 // above what is lost in any case: too much is sent
+	lossLow           = 0.03 // above it: no time to send more
+	lossMinPackets    = 50
 	lossInterval      = 200 * time.Millisecond
+	lossMeanTime      = time.Second
+	lossBaseDown      = 2 * time.Second
+	lossTrial         = 0.85            // of the rate, to see whether losses go
+	lossTrialGap      = 3 * time.Second // between trials
+	lossTrialPackets  = 120
+	lossStays         = 0.7  // of what was lost before: it is not the rate
+	lossMost          = 0.15 // that can be lived with
+	floodShare        = 0.3  // of a report's packets, lost
+	floodPackets      = 8
+	floodGap          = 500 * time.Millisecond // between two floods
+	growShare         = 0.55                   // of the estimate, sent: more may be tried
 	feedbackTimeout   = time.Second
 	persistentOveruse = 300 * time.Millisecond
 	drainTime         = 2 * time.Second       // after a decrease, in which its queue is drained
@@ -79,6 +108,12 @@ const (
 	drainWithin       = 600 * time.Millisecond
 	drainLeast        = 0.4
 	decreaseGap       = 100 * time.Millisecond
+	ceilingShare      = 0.92             // of what was too much
+	ceilingLeast      = 15 * time.Second // that a ceiling holds, twice as long each time that it proves right
+	ceilingMost       = 60 * time.Second
+	ceilingFalls      = time.Second
+	probeGrowth       = 1.02                   // a second, above a ceiling that has aged
+	floodQueue        = 60 * time.Millisecond  // that does not go away: overuse, whatever the trend says
 	maxStep           = 200 * time.Millisecond // of growth at once
 )
 
@@ -88,6 +123,7 @@ func New(cfg Config) *Estimator {
 		cfg: cfg, rate: float64(cfg.Start), drain: 1, startup: true,
 		sent:  newHistory(),
 		acked: rateMeter{window: 400 * time.Millisecond},
+		fresh: rateMeter{window: 150 * time.Millisecond},
 		out:   rateMeter{window: 300 * time.Millisecond},
 		busy:  rateMeter{window: time.Second, whole: true},
 		trend: newTrendline(),
@@ -106,8 +142,18 @@ func (e *Estimator) Known() bool { return e.heard }
 // waited with it.
 func (e *Estimator) RTT() time.Duration { return e.rtt }
 
-// Loss is the share of packets lost, 0…1, over the last 200 ms or more.
-func (e *Estimator) Loss() float64 { return e.loss }
+// Loss is the share of packets lost, 0…1, over about a second.
+func (e *Estimator) Loss() float64 { return e.lossMean }
+
+// Blind tells that nothing shows whether the path carries more than is sent.
+func (e *Estimator) Blind(now media.Stamp) bool {
+	_, ok := e.trains.capacity(now)
+	return e.heard && !ok && e.rate < float64(e.cfg.Max) && e.backlog.least() < drainFrom
+}
+
+// Floods counts the moments at which so much was lost at once that it cannot be
+// repaired.
+func (e *Estimator) Floods() uint64 { return e.floods }
 
 // Sent notes a packet. frame numbers the video frame that it belongs to, and 0
 // what belongs to none: sound and retransmissions.
@@ -130,27 +176,34 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 	e.lastFeedback = now
 	state := usageNormal
 	any := false
+	gone := 0
 	for _, a := range arrivals {
 		p := e.sent.get(a.Seq)
 		if p == nil || p.received {
 			continue // too old, never sent, or told before
 		}
+		// What was sent before the last decrease has been answered by it.
+		answered := p.at < e.lastDecrease || p.at < e.lastLossDrop
 		if !a.Received {
-			if !p.lost {
-				p.lost = true
+			if !p.lost && !answered {
 				e.lossWindow.lost++
 				e.lossWindow.all++
 			}
+			if !p.lost {
+				gone++
+			}
+			p.lost = true
 			continue
 		}
 		p.received = true
-		if !p.lost {
+		if !p.lost && !answered {
 			e.lossWindow.all++
 		}
 		any = true
 		e.rtt = now.Sub(p.at)
 		at := media.Stamp(a.At)
 		e.acked.add(at, p.size)
+		e.fresh.add(at, p.size)
 		if p.frame == 0 {
 			continue
 		}
@@ -158,11 +211,19 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 			if u, ok := e.trend.add(p.at, at); ok {
 				state = max(state, u) // overuse wins over the rest of the report
 			}
+			e.backlog.add(at, e.trend.queue())
 		}
 		e.trains.add(p, at, now)
 	}
 	e.sent.acked()
+	if gone >= floodPackets && float64(gone) > floodShare*float64(len(arrivals)) && now.Sub(e.flooded) > floodGap {
+		e.floods++
+		e.flooded = now
+	}
 	e.updateLoss(now)
+	if e.backlog.least() > floodQueue {
+		state = usageOver
+	}
 	if any {
 		e.update(now, state)
 		e.drain = 1
@@ -221,8 +282,17 @@ func (e *Estimator) update(now media.Stamp, u usage) {
 	}
 }
 
-func (e *Estimator) decrease(now media.Stamp) {
+// carried is what the path carries through a full queue.
+func (e *Estimator) carried() float64 {
 	acked := e.acked.rate()
+	if fresh := e.fresh.rate(); fresh > 0 && e.backlog.least() > drainFrom {
+		acked = min(acked, fresh) // there is no gap in it, and it knows of a fall sooner
+	}
+	return acked
+}
+
+func (e *Estimator) decrease(now media.Stamp) {
+	acked := e.carried()
 	ours := e.out.at(now) >= busyShare*e.rate*e.drain
 	// What arrives through a full queue is what the path carries, whatever we
 	// do: that may be looked at again soon. Any other decrease has to show its
@@ -240,6 +310,7 @@ func (e *Estimator) decrease(now media.Stamp) {
 	switch {
 	case ours:
 		e.capacity.add(acked)
+		e.cap(now, acked)
 		e.rate = min(e.rate, decreaseFactor*acked)
 	case now.Sub(e.overuseSince) >= persistentOveruse:
 		// Even the little that we send is too much.
@@ -251,11 +322,31 @@ func (e *Estimator) decrease(now media.Stamp) {
 	}
 }
 
+// cap notes that so much was too much. On a steady path that is found out again
+// and again, less and less often: each time costs a player a queue.
+func (e *Estimator) cap(now media.Stamp, acked float64) {
+	c := &e.ceiling
+	rate := ceilingShare * acked
+	switch {
+	case now.Sub(c.at) < ceilingFalls:
+		rate = max(rate, c.rate) // the same fall: what arrives gets less because less is sent
+	case rate < 0.7*c.rate || c.next == 0:
+		c.next = ceilingLeast
+		c.at = now
+	default:
+		if now > c.until {
+			c.next = min(2*c.next, ceilingMost)
+		}
+		c.at = now
+	}
+	c.rate, c.until = rate, now.Add(c.next)
+}
+
 func (e *Estimator) increase(now media.Stamp, step time.Duration) {
-	if e.busy.at(now) < busyShare*e.rate {
+	if e.busy.at(now) < growShare*e.rate {
 		return // whether more would fit is not known
 	}
-	if e.loss > lossLow {
+	if e.lossMean > e.lossBase+lossLow {
 		return
 	}
 	acked := e.acked.rate()
@@ -265,9 +356,15 @@ func (e *Estimator) increase(now media.Stamp, step time.Duration) {
 	}
 	seconds := step.Seconds()
 	next := e.rate
-	switch train, ok := e.trains.capacity(now); {
+	train, ok := e.trains.capacity(now)
+	if ok && train > 1.8*e.ceiling.rate {
+		e.ceiling.rate, e.ceiling.next = 0, 0 // the path has changed
+	}
+	switch {
 	case e.startup:
 		next *= math.Pow(startupGrowth, seconds)
+	case e.ceiling.rate > 0 && now > e.ceiling.until && e.rate > 0.9*e.ceiling.rate:
+		next *= math.Pow(probeGrowth, seconds)
 	case e.capacity.near(acked):
 		// Close to where it was too much before: a packet for each response time.
 		packet := 1200.0 * 8
@@ -276,6 +373,9 @@ func (e *Estimator) increase(now media.Stamp, step time.Duration) {
 		next *= math.Pow(trainGrowth, seconds)
 	default:
 		next *= math.Pow(normalGrowth, seconds)
+	}
+	if e.ceiling.rate > 0 && now < e.ceiling.until {
+		limit = min(limit, e.ceiling.rate)
 	}
 	if next > limit {
 		next = max(limit, e.rate)
@@ -289,23 +389,90 @@ func (e *Estimator) updateLoss(now media.Stamp) {
 		e.lossSince = now
 	}
 	w := &e.lossWindow
-	if now.Sub(e.lossSince) < lossInterval || w.all < lossMinPackets {
+	if e.lossSince != 0 && now.Sub(e.lossSince) < lossInterval || w.all < lossMinPackets {
 		return
 	}
-	e.loss = float64(w.lost) / float64(w.all)
+	lost, all := w.lost, w.all
+	e.loss = float64(lost) / float64(all)
 	w.lost, w.all = 0, 0
+	passed := now.Sub(e.lossSince)
 	e.lossSince = now
-	if e.loss > lossLow {
+	// Random losses come at any rate, those of a full queue go when less is sent.
+	follow := func(v *float64, over time.Duration) {
+		*v += (e.loss - *v) * (1 - math.Exp(-passed.Seconds()/over.Seconds()))
+	}
+	follow(&e.lossMean, lossMeanTime)
+	base := e.lossBase
+	if e.lossMean < e.lossBase {
+		follow(&e.lossBase, lossBaseDown)
+	}
+	e.tryLoss(now, lost, all)
+	if e.loss > base+lossLow {
 		e.startup = false
 	}
-	if e.loss > lossHigh && now.Sub(e.lastLossDrop) > e.rtt+lossInterval {
+	if e.loss > base+lossHigh && now.Sub(e.lastLossDrop) > e.rtt+lossInterval {
 		e.lastLossDrop = now
-		e.rate *= 1 - 0.5*e.loss
+		// Never below what arrives all the same.
+		e.rate = min(e.rate, max(e.rate*(1-0.5*(e.loss-base)), decreaseFactor*e.carried()))
 	}
+}
+
+// tryLoss finds out whether losses come of what is sent: it sends less and looks
+// whether less is lost. If not, the path is lossy, and sending less is no use.
+func (e *Estimator) tryLoss(now media.Stamp, lost, all int) {
+	t := &e.lossTrial
+	if t.at != 0 {
+		t.lost += lost
+		t.all += all
+		if t.all < lossTrialPackets {
+			return
+		}
+		if loss := float64(t.lost) / float64(t.all); loss > lossStays*t.before {
+			e.lossBase = min(max(e.lossBase, t.before, loss), lossMost)
+		}
+		t.at = 0
+		return
+	}
+	if e.lossMean <= e.lossBase+lossLow || e.lossMean > lossMost+lossHigh || now.Sub(e.lastTrial) < lossTrialGap {
+		return
+	}
+	*t = struct {
+		at        media.Stamp
+		before    float64
+		lost, all int
+	}{at: now, before: e.lossMean}
+	e.lastTrial, e.lastLossDrop = now, now // so that only what is sent from now on counts
+	e.rate *= lossTrial
 }
 
 func (e *Estimator) clamp() {
 	e.rate = min(max(e.rate, float64(e.cfg.Min)), float64(e.cfg.Max))
+}
+
+// backlog is the queue on the path over the last frames.
+type backlog struct {
+	seen [backlogFrames]time.Duration
+	n    int
+	last media.Stamp
+}
+
+const backlogFrames = 4 // few enough to be quick, and more than come at once after a path stood still
+
+func (b *backlog) add(at media.Stamp, queue time.Duration) {
+	if at.Sub(b.last) > trendPause {
+		b.n = 0
+	}
+	b.last = at
+	b.seen[b.n%backlogFrames] = queue
+	b.n++
+}
+
+// least is what all of the last frames waited, 0 while there are too few.
+func (b *backlog) least() time.Duration {
+	if b.n < backlogFrames {
+		return 0
+	}
+	return slices.Min(b.seen[:])
 }
 
 // capacity remembers how much arrived when it was too much.
@@ -355,9 +522,9 @@ type trains struct {
 }
 
 const (
-	trainPackets = 6
-	trainMemory  = 10 * time.Second
-	trainCount   = 8
+	trainPackets = 3
+	trainMemory  = 4 * time.Second
+	trainCount   = 6
 	trainMaxRate = 1e9
 )
 
