@@ -25,6 +25,7 @@ const (
 	ControlMotionReports ControlType = 0x5501 // server to client
 	ControlFECStatus     ControlType = 0x5502
 	ControlReleaseAll    ControlType = 0x5F01 // Fenrir's own: everything that the client holds goes up; no payload
+	ControlCopies        ControlType = 0x5F02 // Fenrir's own, on `motion`: DecodeCopies
 )
 
 // TerminationNormal is the reason of a termination that clients show as a

@@ -224,3 +224,31 @@ test("a closed channel takes nothing and holds nothing", () => {
   input.keyDown(0x41);
   assert.deepEqual([keys.sent.length - 1, input.heldKeys], [0, []]);
 });
+
+test("what goes out on the reliable channel goes out again past it, in order and numbered", () => {
+  const { input, keys, motion, clock } = sender();
+  input.keyDown(0x41);
+  assert.equal(motion.sent.length, 0, "the first way is the channel's");
+  clock.advance(6);
+  input.keyUp(0x41);
+  clock.advance(6);
+  clock.advance(19);
+  clock.advance(1000);
+  const sent = keys.take();
+  const copies = motion.take();
+  assert.equal(sent.length, 2);
+  const message = (last: number, packets: string[]): string => {
+    const size = packets.join("").length / 2;
+    const u16 = (n: number): string => (n & 0xff).toString(16).padStart(2, "0") + (n >> 8).toString(16).padStart(2, "0");
+    return u16(last) + "0000" + "025f" + u16(size) + packets.join("");
+  };
+  assert.deepEqual(copies, [message(1, sent.slice(0, 1)), message(2, sent), message(2, sent)]);
+});
+
+test("no copies follow a channel that is gone", () => {
+  const { input, motion, clock } = sender();
+  input.keyDown(0x41);
+  input.detach();
+  clock.advance(1000);
+  assert.equal(motion.sent.length, 0);
+});

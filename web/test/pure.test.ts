@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Backoff } from "../src/core/backoff";
-import { decodable, preferences, withStereo } from "../src/core/codecs";
+import { decodable, preferences, withRoundTrips, withStereo } from "../src/core/codecs";
 import { Cursor } from "../src/core/cursor";
 import { displaySize, fit, pixel } from "../src/core/geometry";
 import { detectLayout, layoutForLanguages, layouts } from "../src/core/layout";
@@ -208,4 +208,9 @@ test("the cursor: worn by the own pointer, drawn where there is none, nothing wh
   cursor.own = true;
   cursor.show({ ...image, serial: 3, width: 200, height: 200 });
   assert.deepEqual([cursor.view.css, cursor.view.drawn], ["none", true], "too large for CSS");
+});
+
+test("the offer asks for round trips once for each format that can be asked for again", () => {
+  const sdp = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\na=rtpmap:97 rtx/90000\r\n";
+  assert.equal(withRoundTrips(sdp), sdp.replace("a=rtpmap:97", "a=rtcp-fb:96 rrtr\r\na=rtpmap:97"));
 });

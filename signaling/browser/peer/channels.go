@@ -105,7 +105,7 @@ func (p *Peer) readAll(raw *datachannel.DataChannel, f func([]byte) error) {
 func (p *Peer) serveInput(ctx context.Context, raw *datachannel.DataChannel) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	release := func() { p.att.Input(media.Input{Kind: media.ReleaseAll, Received: media.Now()}) }
+	release := p.release
 	defer release()
 
 	var heard atomic.Int64 // media.Stamp of the last message, 0 until the first
@@ -126,43 +126,51 @@ func (p *Peer) serveInput(ctx context.Context, raw *datachannel.DataChannel) {
 				return p.bad(err)
 			}
 			msg = rest
-			switch c.Type {
-			case signaling.ControlInput:
-				in, err := signaling.DecodeInput(c.Payload)
-				if err != nil {
-					if err := p.bad(err); err != nil {
-						return err
-					}
-					continue
-				}
-				p.input(in, now)
-			case signaling.ControlPing:
-				ping, err := signaling.DecodePing(c.Payload)
-				if err != nil {
-					if err := p.bad(err); err != nil {
-						return err
-					}
-					continue
-				}
-				if raw.BufferedAmount() < maxPongBuffer {
-					reply = signaling.AppendPong(reply[:0], signaling.Pong{Seq: ping.Seq, ClientMs: ping.ClientMs, ServerNs: uint64(now)})
-					if _, err := raw.WriteDataChannel(reply, false); err != nil {
-						return nil // the next read tells
-					}
-				}
-			case signaling.ControlRequestIDR:
-				p.counts.plis.Add(1)
-				p.att.RequestKeyFrame()
-			case signaling.ControlReleaseAll:
-				release()
-			default:
-				if err := p.bad(signaling.ErrUnknown); err != nil {
+			if c.Type != signaling.ControlPing {
+				if err := p.keys.Packet(c, func(c signaling.Control) error { return p.control(c, now) }); err != nil {
 					return err
+				}
+				continue
+			}
+			ping, err := signaling.DecodePing(c.Payload)
+			if err != nil {
+				if err := p.bad(err); err != nil {
+					return err
+				}
+				continue
+			}
+			if raw.BufferedAmount() < maxPongBuffer {
+				reply = signaling.AppendPong(reply[:0], signaling.Pong{Seq: ping.Seq, ClientMs: ping.ClientMs, ServerNs: uint64(now)})
+				if _, err := raw.WriteDataChannel(reply, false); err != nil {
+					return nil // the next read tells
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// release lets go of what the client holds.
+func (p *Peer) release() { p.att.Input(media.Input{Kind: media.ReleaseAll, Received: media.Now()}) }
+
+// control carries out a packet of the channel `input`, whichever way it came.
+func (p *Peer) control(c signaling.Control, now media.Stamp) error {
+	switch c.Type {
+	case signaling.ControlInput:
+		in, err := signaling.DecodeInput(c.Payload)
+		if err != nil {
+			return p.bad(err)
+		}
+		p.input(in, now)
+	case signaling.ControlRequestIDR:
+		p.counts.plis.Add(1)
+		p.att.RequestKeyFrame()
+	case signaling.ControlReleaseAll:
+		p.release()
+	default:
+		return p.bad(signaling.ErrUnknown)
+	}
+	return nil
 }
 
 // watchHeartbeat calls release once for each time that nothing was heard for
@@ -185,11 +193,18 @@ func watchHeartbeat(ctx context.Context, heard *atomic.Int64, release func()) {
 	}
 }
 
-// serveMotion reads pointer movement.
+// serveMotion reads pointer movement, and copies of what went out on `input`.
 func (p *Peer) serveMotion(raw *datachannel.DataChannel) {
 	var seq signaling.MotionSequence
 	p.readAll(raw, func(msg []byte) error {
 		now := media.Now()
+		if signaling.IsCopies(msg) {
+			c, err := signaling.DecodeCopies(msg)
+			if err != nil {
+				return p.bad(err)
+			}
+			return p.keys.Copies(&c, func(c signaling.Control) error { return p.control(c, now) })
+		}
 		m, err := signaling.DecodeMotion(msg)
 		if err != nil {
 			return p.bad(err)

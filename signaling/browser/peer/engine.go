@@ -2,10 +2,8 @@ package peer
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/pion/interceptor"
-	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
@@ -13,10 +11,6 @@ import (
 	"fenrir/signaling/browser/ports"
 	"fenrir/signaling/browser/rtpstream"
 )
-
-// nackPackets is how many sent packets are kept for retransmission: a second
-// at 40 Mbit/s. Must be a power of two.
-const nackPackets = 4096
 
 // formats are the fmtp lines with which a codec may be offered to us. The
 // payload types are placeholders: the offer brings its own.
@@ -36,19 +30,14 @@ var formats = map[media.Codec][]string{
 
 // newPeerConnection makes a PeerConnection that sends video in exactly this
 // codec, and Opus. Everything about it is this peer's own. path sees every
-// packet last, so that it numbers retransmissions too.
-func newPeerConnection(p *ports.Ports, log *slog.Logger, codec media.Codec, path interceptor.Factory) (*webrtc.PeerConnection, error) {
+// packet last, so that it numbers what responder sends again too.
+func newPeerConnection(p *ports.Ports, codec media.Codec, path, responder interceptor.Factory) (*webrtc.PeerConnection, error) {
 	engine, err := newMediaEngine(codec)
 	if err != nil {
 		return nil, err
 	}
 	registry := &interceptor.Registry{}
 	registry.Add(path)
-	responder, err := nack.NewResponderInterceptor(
-		nack.ResponderSize(nackPackets), nack.WithResponderLoggerFactory(ports.Logger{To: log}))
-	if err != nil {
-		return nil, err
-	}
 	registry.Add(responder)
 
 	api := webrtc.NewAPI(
@@ -65,7 +54,7 @@ func newMediaEngine(codec media.Codec) (*webrtc.MediaEngine, error) {
 	if !ok {
 		return nil, fmt.Errorf("video codec %q is not one we can send", codec)
 	}
-	feedback := []webrtc.RTCPFeedback{{Type: "transport-cc"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
+	feedback := []webrtc.RTCPFeedback{{Type: "transport-cc"}, {Type: "rrtr"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
 	pt := webrtc.PayloadType(96)
 	for _, line := range lines {
 		err := engine.RegisterCodec(webrtc.RTPCodecParameters{
@@ -85,6 +74,16 @@ func newMediaEngine(codec media.Codec) (*webrtc.MediaEngine, error) {
 		pt += 2
 	}
 	err := engine.RegisterCodec(webrtc.RTPCodecParameters{
+		RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeFlexFEC03, ClockRate: 90000, SDPFmtpLine: "repair-window=10000000",
+			RTCPFeedback: []webrtc.RTCPFeedback{{Type: "transport-cc"}},
+		},
+		PayloadType: pt,
+	}, webrtc.RTPCodecTypeVideo)
+	if err != nil {
+		return nil, err
+	}
+	err = engine.RegisterCodec(webrtc.RTPCodecParameters{
 		RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2,
 			SDPFmtpLine:  "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1",

@@ -22,6 +22,7 @@ import (
 	"fenrir/signaling"
 	"fenrir/signaling/browser/congestion"
 	"fenrir/signaling/browser/ports"
+	"fenrir/signaling/browser/resend"
 	"fenrir/signaling/browser/rtpstream"
 )
 
@@ -44,9 +45,11 @@ type Peer struct {
 	started time.Time
 	counts  counts
 	path    *congestion.Controller
+	resend  *resend.Responder
 	state   atomic.Int32 // webrtc.PeerConnectionState
 	broken  atomic.Int32 // input packets that break the protocol, so far
 	maxKbps atomic.Int32 // the client's own cap, 0 for none
+	keys    signaling.CopySequence
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns
@@ -73,6 +76,7 @@ type Peer struct {
 	candidates   int                    // of the client, so far
 	sentBefore   uint64                 // packets, at the last timing
 	resentBefore uint64
+	repair       repair
 	told         struct { // to the session, of the path
 		kbps       int
 		up, change time.Time
@@ -157,6 +161,7 @@ func (p *Peer) Prepare() error {
 			}
 		})
 	p.Bitrate = b
+	p.resend = resend.New(p.att.RequestKeyFrame)
 	var err error
 	if p.video, err = rtpstream.NewTrack(p.att.Codec()); err != nil {
 		return err
@@ -217,7 +222,7 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 	}()
 	p.log.Info("peer attached", "codec", p.att.Codec(), "person", p.Spec.Person.ID, "view_only", p.Spec.ViewOnly)
 
-	pc, err := newPeerConnection(p.Ports, p.Log, p.att.Codec(), p.path)
+	pc, err := newPeerConnection(p.Ports, p.att.Codec(), p.path, p.resend)
 	if err != nil {
 		err = fmt.Errorf("make peer connection: %w", err)
 		p.Signal.Bye(err)
@@ -317,7 +322,8 @@ func (p *Peer) loop(ctx context.Context) error {
 				return err
 			}
 		case <-p.rated:
-			p.tellRate(false)
+			p.tellRate(false) // first: what repairs a flood should be of the new rate
+			p.tune()
 		case <-tick.C:
 			p.everySecond()
 		case <-timer.C:
@@ -436,6 +442,8 @@ func (p *Peer) readRTCP(sender *webrtc.RTPSender) {
 				}
 			case *rtcp.ReceiverReport:
 				p.onReports(pkt.Reports)
+			case *rtcp.ExtendedReport:
+				p.onExtended(pkt)
 			}
 		}
 	}

@@ -4,14 +4,25 @@ import (
 	"context"
 	"time"
 
+	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 
 	"fenrir/media"
+	"fenrir/signaling/browser/congestion"
 	"fenrir/signaling/browser/rtpstream"
+)
+
+// When the path is looked at with a packet train because frames are too small to
+// show anything: so often, with so many packets after a frame.
+const (
+	probeGap     = 400 * time.Millisecond
+	probePackets = 3
 )
 
 // pumpVideo sends the session's frames until ctx ends or there are no more.
 func (p *Peer) pumpVideo(ctx context.Context) {
+	train := interceptor.Attributes{congestion.Train{}: true}
+	var probed media.Stamp
 	for {
 		u, err := p.att.NextVideo(ctx)
 		if err != nil {
@@ -22,7 +33,14 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 			continue
 		}
 		p.counts.frames.Add(1)
-		p.meter.sent(&u, media.Now())
+		now := media.Now()
+		p.meter.sent(&u, now)
+		if now.Sub(probed) > probeGap && p.path.Blind() {
+			probed = now
+			if ssrc, ok := p.video.SSRC(); ok {
+				p.resend.Pad(ssrc, probePackets, train)
+			}
+		}
 	}
 }
 
@@ -105,7 +123,7 @@ func (p *Peer) tellRate(force bool) {
 		}
 		kbps = p.Bitrate.Start
 	}
-	kbps = max(kbps-audioShare, 0)
+	kbps = max(int(float64(kbps)*(1-p.repair.cost))-audioShare, 0)
 	kbps = max(kbps-kbps/headerShare, p.Bitrate.Min)
 	if most := int(p.maxKbps.Load()); most > 0 {
 		kbps = min(kbps, most)
@@ -124,6 +142,26 @@ func (p *Peer) tellRate(force bool) {
 	}
 	told.kbps, told.change = kbps, now
 	p.att.Estimate(kbps)
+}
+
+// onExtended answers a client that asks for the round-trip time (RFC 3611, RRTR
+// and DLRR): one that only receives knows it no other way, and browsers ask for
+// a packet again, when it was lost again, after a round trip or else after 100 ms.
+func (p *Peer) onExtended(x *rtcp.ExtendedReport) {
+	ssrc, ok := p.video.SSRC()
+	for _, r := range x.Reports {
+		rr, is := r.(*rtcp.ReceiverReferenceTimeReportBlock)
+		if !is || !ok {
+			continue
+		}
+		err := p.pc.WriteRTCP([]rtcp.Packet{&rtcp.ExtendedReport{SenderSSRC: ssrc, Reports: []rtcp.ReportBlock{
+			&rtcp.DLRRReportBlock{Reports: []rtcp.DLRRReport{{SSRC: x.SenderSSRC, LastRR: uint32(rr.NTPTimestamp >> 16)}}},
+		}}})
+		if err != nil {
+			p.log.Debug("answer reference time", "err", err)
+		}
+		return // one answer for each report
+	}
 }
 
 // onReports takes what the client says about the round-trip time.

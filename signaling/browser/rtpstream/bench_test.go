@@ -6,11 +6,14 @@ import (
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/srtp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"fenrir/media"
 )
+
+const fecSSRC = 4321
 
 // bound is what pion gives to Bind.
 type bound struct {
@@ -23,7 +26,7 @@ func (b bound) CodecParameters() []webrtc.RTPCodecParameters           { return 
 func (b bound) HeaderExtensions() []webrtc.RTPHeaderExtensionParameter { return b.ext }
 func (b bound) SSRC() webrtc.SSRC                                      { return 1234 }
 func (b bound) SSRCRetransmission() webrtc.SSRC                        { return 0 }
-func (b bound) SSRCForwardErrorCorrection() webrtc.SSRC                { return 0 }
+func (b bound) SSRCForwardErrorCorrection() webrtc.SSRC                { return fecSSRC }
 func (b bound) WriteStream() webrtc.TrackLocalWriter                   { return b.out }
 func (b bound) ID() string                                             { return "x" }
 func (b bound) RTCPReader() interceptor.RTCPReader                     { return nil }
@@ -41,9 +44,12 @@ func newBound(t testing.TB, codec media.Codec, out writer) *Track {
 		t.Fatal(err)
 	}
 	_, err = tr.Bind(bound{
-		codecs: []webrtc.RTPCodecParameters{{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: MimeTypes[codec]}, PayloadType: 96}},
-		ext:    []webrtc.RTPHeaderExtensionParameter{{URI: URIPlayoutDelay, ID: 5}, {URI: URIAbsCaptureTime, ID: 6}},
-		out:    out,
+		codecs: []webrtc.RTPCodecParameters{
+			{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: MimeTypes[codec]}, PayloadType: 96},
+			{RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeFlexFEC03}, PayloadType: 99},
+		},
+		ext: []webrtc.RTPHeaderExtensionParameter{{URI: URIPlayoutDelay, ID: 5}, {URI: URIAbsCaptureTime, ID: 6}, {URI: sdp.TransportCCURI, ID: 7}},
+		out: out,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +63,17 @@ func BenchmarkSend(b *testing.B) {
 		u := sampleUnit(codec, 40_000)
 		b.Run(fmt.Sprintf("%s/packetise", codec), func(b *testing.B) {
 			tr := newBound(b, codec, func(*rtp.Header, []byte) (int, error) { return 0, nil })
+			b.ReportAllocs()
+			for b.Loop() {
+				u.Stages.Captured += 16_666_667
+				if err := tr.Send(&u); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("%s/packetise+parity", codec), func(b *testing.B) {
+			tr := newBound(b, codec, func(*rtp.Header, []byte) (int, error) { return 0, nil })
+			tr.SetParity(0.1, true)
 			b.ReportAllocs()
 			for b.Loop() {
 				u.Stages.Captured += 16_666_667

@@ -9,9 +9,9 @@ import (
 )
 
 // payloadMTU is how many payload bytes a packet takes. With RTP header,
-// extensions, SRTP tag, and the headers of TURN, UDP and IPv6 it stays below
-// 1280 bytes, which every network carries.
-const payloadMTU = 1150
+// extensions, the header of a parity packet, SRTP tag, and the headers of TURN,
+// UDP and IPv6 it stays below 1280 bytes, which every network carries.
+const payloadMTU = 1110
 
 // packetizer cuts the units of one stream into RTP payloads. push is called
 // with each; the bytes are valid until the call after the next. A unit without

@@ -9,13 +9,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"fenrir/media"
@@ -32,6 +35,9 @@ type binding struct {
 	payload uint8
 	playout uint8 // header extension ids, 0 when not negotiated
 	capture uint8
+	number  uint8
+	fecSSRC uint32 // of parity packets, 0 when not negotiated
+	fecType uint8
 }
 
 // Header extensions that a Track sends where they were negotiated.
@@ -63,14 +69,26 @@ type Track struct {
 	push   func([]byte) error // is t.pushed, made once
 	header rtp.Header
 	seq    uint16
-	delay  [3]byte  // header extension: playout delay, 0/0
+	delay  [3]byte  // header extension: playout delay
 	at     [16]byte // header extension: absolute capture time
+	number [2]byte  // header extension: the place for the congestion control's number
 	now    struct { // the unit that is being sent
 		to       *binding
 		captured media.Stamp
-		pending  []byte // a payload that waits to be known as the last or not
-		begun    bool   // its first packet is out
+		pending  []byte  // a payload that waits to be known as the last or not
+		begun    bool    // its first packet is out
+		left     int     // packets to come, as estimated
+		share    float64 // parity packets for each of them
 	}
+	parity  *parity // nil until there is need of it
+	fec     rtp.Header
+	scratch [128]byte // a header
+
+	pace    pace
+	playout atomic.Uint32 // 24 bits: least and most delay, 10 ms each
+	share   atomic.Uint32 // parity packets for 1000 others
+	every   atomic.Bool   // at least one for each frame
+	made    atomic.Uint64 // parity packets
 
 	clocks sync.Mutex // guards what follows; never held over I/O, taken after mu
 	video  videoClock
@@ -114,6 +132,13 @@ func (t *Track) Bind(ctx webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, e
 			b.playout = uint8(e.ID)
 		case URIAbsCaptureTime:
 			b.capture = uint8(e.ID)
+		case sdp.TransportCCURI:
+			b.number = uint8(e.ID)
+		}
+	}
+	for _, c := range ctx.CodecParameters() {
+		if strings.EqualFold(c.MimeType, webrtc.MimeTypeFlexFEC03) && ctx.SSRCForwardErrorCorrection() != 0 {
+			b.fecSSRC, b.fecType = uint32(ctx.SSRCForwardErrorCorrection()), uint8(c.PayloadType)
 		}
 	}
 	t.bound.Store(b)
@@ -154,6 +179,36 @@ func (t *Track) Kind() webrtc.RTPCodecType {
 // Sent is how many packets and payload bytes went out, without retransmissions.
 func (t *Track) Sent() (packets, octets uint64) { return t.packets.Load(), t.octets.Load() }
 
+// SetPlayoutDelay tells receivers how long they may hold a frame back so that
+// what the path delays or has to send again comes in time: at least and at most,
+// up to 40 s in steps of 10 ms. Zero for both, as it begins, is to show each at once.
+func (t *Track) SetPlayoutDelay(least, most time.Duration) {
+	const step, top = 10 * time.Millisecond, 1<<12 - 1
+	lo, hi := min((least+step-1)/step, top), min((most+step-1)/step, top)
+	t.playout.Store(uint32(lo)<<12 | uint32(hi))
+}
+
+// SetPace bounds how fast the packets of a large frame follow each other, bit/s;
+// 0, as it begins, is not at all.
+func (t *Track) SetPace(bps int) { t.pace.rate.Store(int64(bps)) }
+
+// SetParity asks for so many parity packets for each packet of video, 0…1, from
+// the next frame on; with every set, small frames have at least one. Only
+// where the client negotiated FlexFEC are there any.
+func (t *Track) SetParity(share float64, every bool) {
+	t.every.Store(every)
+	t.share.Store(uint32(min(max(share, 0), 1) * 1000))
+}
+
+// Parity is how many parity packets went out.
+func (t *Track) Parity() uint64 { return t.made.Load() }
+
+// Repairs tells whether the client takes parity packets.
+func (t *Track) Repairs() bool {
+	b := t.bound.Load()
+	return b != nil && b.fecSSRC != 0
+}
+
 // SSRC is that of the stream, once it is bound.
 func (t *Track) SSRC() (ssrc uint32, ok bool) {
 	if b := t.bound.Load(); b != nil {
@@ -190,7 +245,8 @@ func (t *Track) Report(now media.Stamp) (r *rtcp.SenderReport, ok bool) {
 var ErrUnit = errors.New("unit cannot be packetised")
 
 // Send packetises one unit and sends it. It blocks as long as the socket does,
-// which for UDP and for pion's TCP is not at all.
+// which for UDP and for pion's TCP is not at all, and for a frame that is too large
+// to be sent at once up to 60 ms.
 func (t *Track) Send(u *media.Unit) error {
 	b := t.bound.Load()
 	if b == nil {
@@ -217,13 +273,61 @@ func (t *Track) Send(u *media.Unit) error {
 	ts := t.video.next(at)
 	t.clocks.Unlock()
 	t.begin(b, ts, at)
+	t.pace.slept = 0
+	t.protect(b, len(u.Data))
 	if err := t.cut.packetize(u, t.push); err != nil {
 		return err
 	}
 	if t.now.pending == nil {
 		return fmt.Errorf("%s of %d bytes: %w", u.Codec, len(u.Data), ErrUnit)
 	}
-	return t.write(t.now.pending, true)
+	if err := t.write(t.now.pending, true); err != nil {
+		return err
+	}
+	return t.flushParity()
+}
+
+// protect plans the parity packets of a frame of so many bytes.
+func (t *Track) protect(b *binding, size int) {
+	t.now.share = 0
+	share := t.share.Load()
+	if share == 0 || b.fecSSRC == 0 {
+		return
+	}
+	if t.parity == nil {
+		t.parity = &parity{ssrc: b.fecSSRC, payload: b.fecType, seq: uint16(rand.Uint32())}
+	}
+	t.now.share, t.now.left = float64(share)/1000, size/(payloadMTU-4)+1
+	t.beginParity()
+}
+
+// beginParity begins the next block of the frame.
+func (t *Track) beginParity() {
+	block := min(max(t.now.left, 1), maxBlock)
+	t.now.left -= block
+	n := float64(block) * t.now.share
+	if t.every.Load() {
+		n = math.Ceil(n)
+	}
+	t.parity.begin(int(math.Round(n)))
+}
+
+// flushParity sends the parity packets of a block.
+func (t *Track) flushParity() error {
+	if t.now.share == 0 {
+		return nil
+	}
+	for i := 0; ; i++ {
+		t.fec.Version, t.fec.SSRC = 2, t.header.SSRC
+		payload, ok := t.parity.next(i, &t.fec, t.header.Timestamp)
+		if !ok {
+			return nil
+		}
+		if _, err := t.now.to.out.WriteRTP(&t.fec, payload); err != nil {
+			return err
+		}
+		t.made.Add(1)
+	}
 }
 
 func (t *Track) begin(b *binding, ts uint32, captured media.Stamp) {
@@ -252,7 +356,21 @@ func (t *Track) write(payload []byte, marker bool) error {
 			return err
 		}
 	}
+	if id := t.now.to.number; id != 0 && t.kind == media.Video {
+		// The number itself comes later; its place is here so that parity knows it.
+		if err := h.SetExtension(id, t.number[:]); err != nil {
+			return fmt.Errorf("packet number: %w", err)
+		}
+	}
 	t.seq++
+	if t.kind == media.Video && t.now.share > 0 {
+		if err := t.addParity(h, payload); err != nil {
+			return err
+		}
+	}
+	if t.kind == media.Video {
+		t.pace.wait(len(payload))
+	}
 	if _, err := t.now.to.out.WriteRTP(h, payload); err != nil {
 		return err
 	}
@@ -261,10 +379,28 @@ func (t *Track) write(payload []byte, marker bool) error {
 	return nil
 }
 
-// extend adds the playout delay 0/0, which tells browsers to show frames at
+// addParity takes a packet into the parity of its block.
+func (t *Track) addParity(h *rtp.Header, payload []byte) error {
+	n, err := h.MarshalTo(t.scratch[:])
+	if err != nil {
+		return fmt.Errorf("header for parity: %w", err)
+	}
+	if t.parity.count == maxBlock {
+		if err := t.flushParity(); err != nil {
+			return err
+		}
+		t.beginParity()
+	}
+	t.parity.add(t.scratch[:n], payload)
+	return nil
+}
+
+// extend adds the playout delay, of which 0/0 tells browsers to show frames at
 // once, and the capture time.
 func (t *Track) extend(b *binding, captured media.Stamp) error {
 	if b.playout != 0 {
+		d := t.playout.Load()
+		t.delay = [3]byte{byte(d >> 16), byte(d >> 8), byte(d)}
 		if err := t.header.SetExtension(b.playout, t.delay[:]); err != nil {
 			return fmt.Errorf("playout delay: %w", err)
 		}

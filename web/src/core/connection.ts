@@ -1,4 +1,4 @@
-import { preferences, withStereo } from "./codecs";
+import { preferences, withRoundTrips, withStereo } from "./codecs";
 import { newer, readCursorPosition, readPong, type Pong } from "./control";
 import { Emitter } from "./emitter";
 import { realTimers, type Timers } from "./motion";
@@ -340,7 +340,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     let sdp: string;
     try {
       const offer = await peer.createOffer({ iceRestart });
-      sdp = withStereo(offer.sdp ?? "");
+      sdp = withRoundTrips(withStereo(offer.sdp ?? ""));
       await peer.setLocalDescription({ type: "offer", sdp });
     } finally {
       this.#offering = false;

@@ -7,6 +7,7 @@ export const PING = 0x0200;
 export const INPUT = 0x0206;
 export const REQUEST_IDR = 0x0302;
 export const RELEASE_ALL = 0x5f01;
+export const COPIES = 0x5f02;
 
 const KEY_DOWN = 3;
 const KEY_UP = 4;
@@ -164,6 +165,18 @@ export function motion(seq: number, packets: readonly Uint8Array[]): Uint8Array<
     at += p.length;
   }
   return bytes;
+}
+
+/** A message of copies for the channel `motion`: the number of the last packet, then the packets, oldest first. */
+export function copies(last: number, packets: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const size = packets.reduce((sum, p) => sum + p.length, 0);
+  const made = packet(COPIES, size);
+  let at = 4;
+  for (const p of packets) {
+    made.bytes.set(p, at);
+    at += p.length;
+  }
+  return motion(last, [made.bytes]);
 }
 
 export interface CursorPosition {

@@ -2,6 +2,10 @@ import * as control from "./control";
 import { MotionSender, realTimers, type Channel, type Timers } from "./motion";
 import type { GrantBits } from "./types";
 
+/** Packets of which one message of copies holds at most so many, and when they are sent after the last packet. */
+const COPIES = 4;
+const COPY_MS = [6, 25];
+
 /** How fast heartbeats go when the server does not say. */
 const HEARTBEAT_MS = 500;
 
@@ -36,6 +40,9 @@ export class InputSender {
   #seq = 0;
   #answered = 0;
   #beat: unknown = null;
+  #count = 0;
+  #recent: Uint8Array[] = [];
+  #copying: unknown = null;
   /** Input packets sent, by kind; for diagnosis. */
   readonly sent = { keys: 0, buttons: 0, scrolls: 0, texts: 0, motions: 0 };
 
@@ -50,7 +57,7 @@ export class InputSender {
     this.detach();
     this.#channel = input;
     this.#motion.attach(motion);
-    this.#seq = this.#answered = 0;
+    this.#seq = this.#answered = this.#count = 0;
     const beat = heartbeatMs > 0 ? heartbeatMs : HEARTBEAT_MS;
     const tick = (): void => {
       if (this.#open()) this.#channel?.send(control.ping(++this.#seq, this.#now()));
@@ -65,6 +72,9 @@ export class InputSender {
     this.#beat = null;
     this.#channel = null;
     this.#motion.detach();
+    if (this.#copying !== null) this.#timers.clear(this.#copying);
+    this.#copying = null;
+    this.#recent = [];
     this.#keys.clear();
     this.#buttons.clear();
     this.#position = null;
@@ -221,6 +231,26 @@ export class InputSender {
   }
 
   #send(packet: Uint8Array<ArrayBuffer>): void {
-    if (this.#open()) this.#channel?.send(packet);
+    if (!this.#open()) return;
+    this.#channel?.send(packet);
+    this.#count = (this.#count + 1) >>> 0;
+    this.#recent = [...this.#recent, packet].slice(-COPIES);
+    this.#copy(0);
+  }
+
+  /** Sends what went out last again, past the channel that waits for what is lost. */
+  #copy(round: number): void {
+    if (this.#copying !== null) this.#timers.clear(this.#copying);
+    this.#copying = null;
+    const wait = COPY_MS[round];
+    if (wait === undefined) {
+      this.#recent = [];
+      return;
+    }
+    this.#copying = this.#timers.set(() => {
+      this.#copying = null;
+      this.#motion.send(control.copies(this.#count, this.#recent));
+      this.#copy(round + 1);
+    }, wait);
   }
 }

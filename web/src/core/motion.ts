@@ -81,6 +81,12 @@ export class MotionSender {
     this.#flush();
   }
 
+  /** Sends a message that is not motion, unless the channel is congested. */
+  send(message: Uint8Array<ArrayBuffer>): void {
+    const channel = this.#channel;
+    if (channel?.readyState === "open" && channel.bufferedAmount <= HIGH_WATER) channel.send(message);
+  }
+
   #flush(): void {
     const channel = this.#channel;
     if (!channel || channel.readyState !== "open") {
