@@ -16,7 +16,7 @@ import (
 
 	"github.com/playwright-community/playwright-go"
 
-	"fenrir/e2e/link"
+	"fenrir/e2e/route"
 )
 
 // probe presses keys in the page itself, so that no driver is in the way, and
@@ -72,8 +72,8 @@ const probe = `
 // cell is one kind of path and how long it is looked at.
 type cell struct {
 	name  string
-	shape link.Shape // both ways, but for the rate, which is the server's way only
-	steps []step     // changes of the rate
+	shape route.Shape // both ways, but for the rate, which is the server's way only
+	steps []step      // changes of the rate
 	takes time.Duration
 }
 
@@ -115,18 +115,18 @@ type sample struct {
 
 // network is a server and a browser at two ends of a path.
 type network struct {
-	t    *testing.T
-	link *link.Link
-	page playwright.Page
-	srv  *server
+	t     *testing.T
+	route *route.Route
+	page  playwright.Page
+	srv   *server
 }
 
 // newNetwork starts the playground's busy scene over a path, or skips the test
 // where there can be no such path.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	l, err := link.New(t.Context(), fmt.Sprintf("%d", os.Getpid()%100000))
-	if errors.Is(err, link.ErrUnavailable) {
+	l, err := route.New(t.Context(), fmt.Sprintf("%d", os.Getpid()%100000))
+	if errors.Is(err, route.ErrUnavailable) {
 		t.Skip(err)
 	}
 	do(t, "make a network path", err)
@@ -138,7 +138,7 @@ func newNetwork(t *testing.T) *network {
 	b, err := launch(wrapper)
 	do(t, "start Chromium at the other end", err)
 	t.Cleanup(func() { b.Close() })
-	n := &network{t: t, link: l}
+	n := &network{t: t, route: l}
 	n.srv = start(t, options{end: &l.A, config: fmt.Sprintf(`
 [[apps]]
 id = "busy"
@@ -166,8 +166,8 @@ func (n *network) measure(c cell, settle time.Duration) figures {
 	t.Helper()
 	down, up := c.shape, c.shape
 	up.Rate = 0
-	n.link.ToB.Set(down)
-	n.link.ToA.Set(up)
+	n.route.ToB.Set(down)
+	n.route.ToA.Set(up)
 	n.settle(settle)
 	var before, after struct {
 		Trips []float64
@@ -177,11 +177,11 @@ func (n *network) measure(c cell, settle time.Duration) figures {
 		}
 	}
 	eval(t, n.page, &before, "() => { probe.begin(); return probe.read() }")
-	lost := n.link.ToB.Counts().Lost
+	lost := n.route.ToB.Counts().Lost
 	f := figures{Cell: c.name}
-	bytes := n.link.ToB.Counts().Bytes
+	bytes := n.route.ToB.Counts().Bytes
 	first := bytes
-	n.link.ToB.Queued()
+	n.route.ToB.Queued()
 	began := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -195,8 +195,8 @@ func (n *network) measure(c cell, settle time.Duration) figures {
 	for {
 		<-tick.C
 		now := time.Since(began)
-		b := n.link.ToB.Counts().Bytes
-		f.Samples = append(f.Samples, sample{float64(b-bytes) * 8 / 1000 / 0.1, float64(n.link.ToB.Queued().Microseconds()) / 1000})
+		b := n.route.ToB.Counts().Bytes
+		f.Samples = append(f.Samples, sample{float64(b-bytes) * 8 / 1000 / 0.1, float64(n.route.ToB.Queued().Microseconds()) / 1000})
 		bytes = b
 		if now >= c.takes {
 			break
@@ -207,12 +207,12 @@ func (n *network) measure(c cell, settle time.Duration) figures {
 			}
 			rate = steps[0].rate
 			down.Rate = rate
-			n.link.ToB.Set(down)
+			n.route.ToB.Set(down)
 			steps = steps[1:]
 		}
 	}
 	f.Seconds = time.Since(began).Seconds()
-	f.Lost = n.link.ToB.Counts().Lost - lost
+	f.Lost = n.route.ToB.Counts().Lost - lost
 	eval(t, n.page, &after, "() => probe.read()")
 	gaps := after.Seen.Gaps
 	for _, g := range gaps {
@@ -307,7 +307,7 @@ func quantile(v []float64, p float64) float64 {
 func TestNetwork(t *testing.T) {
 	n := newNetwork(t)
 	t.Run("5 % loss", func(t *testing.T) {
-		f := n.measure(cell{name: "5 % loss, RTT 20 ms", shape: link.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, 3*time.Second)
+		f := n.measure(cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, 3*time.Second)
 		logFigures(t, f)
 		if f.FPS < 45 || f.Over250 > 1 || f.TripP95 > 160 {
 			t.Error("want 50 frames a second shown, no freeze over 250 ms, click to photon p95 up to 120 ms (45, 1 and 160 here, where other programs run)")
@@ -315,7 +315,7 @@ func TestNetwork(t *testing.T) {
 	})
 	t.Run("8 → 2 Mbit/s", func(t *testing.T) {
 		f := n.measure(cell{
-			name: "8 → 2 Mbit/s, RTT 20 ms", shape: link.Shape{Delay: 10 * time.Millisecond, Rate: 8_000_000},
+			name: "8 → 2 Mbit/s, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Rate: 8_000_000},
 			steps: []step{{3 * time.Second, 2_000_000}}, takes: 13 * time.Second,
 		}, 3*time.Second)
 		logFigures(t, f)
@@ -355,21 +355,21 @@ func grid() (cells []cell) {
 		for _, loss := range []int{0, 2, 5, 10} {
 			cells = append(cells, cell{
 				name:  fmt.Sprintf("%d ms, %d %% loss", rtt, loss),
-				shape: link.Shape{Delay: time.Duration(rtt) * time.Millisecond / 2, Loss: float64(loss) / 100},
+				shape: route.Shape{Delay: time.Duration(rtt) * time.Millisecond / 2, Loss: float64(loss) / 100},
 				takes: 20 * time.Second,
 			})
 		}
 	}
 	ms := time.Millisecond
 	return append(cells,
-		cell{name: "20 ms, 5 % loss in runs of 4", shape: link.Shape{Delay: 10 * ms, Loss: 0.05, Run: 4}, takes: 20 * time.Second},
-		cell{name: "20 ms, jitter 30 ms", shape: link.Shape{Delay: 10 * ms, Jitter: 30 * ms}, takes: 20 * time.Second},
-		cell{name: "Wi-Fi: 80 ms still every 523 ms", shape: link.Shape{Delay: 10 * ms, Every: 523 * ms, Hold: 80 * ms}, takes: 20 * time.Second},
-		cell{name: "40 → 3 Mbit/s", shape: link.Shape{Delay: 10 * ms, Rate: 40_000_000}, steps: []step{{5 * time.Second, 3_000_000}}, takes: 20 * time.Second},
-		cell{name: "8 → 2 → 0.8 → 8 Mbit/s", shape: link.Shape{Delay: 10 * ms, Rate: 8_000_000},
+		cell{name: "20 ms, 5 % loss in runs of 4", shape: route.Shape{Delay: 10 * ms, Loss: 0.05, Run: 4}, takes: 20 * time.Second},
+		cell{name: "20 ms, jitter 30 ms", shape: route.Shape{Delay: 10 * ms, Jitter: 30 * ms}, takes: 20 * time.Second},
+		cell{name: "Wi-Fi: 80 ms still every 523 ms", shape: route.Shape{Delay: 10 * ms, Every: 523 * ms, Hold: 80 * ms}, takes: 20 * time.Second},
+		cell{name: "40 → 3 Mbit/s", shape: route.Shape{Delay: 10 * ms, Rate: 40_000_000}, steps: []step{{5 * time.Second, 3_000_000}}, takes: 20 * time.Second},
+		cell{name: "8 → 2 → 0.8 → 8 Mbit/s", shape: route.Shape{Delay: 10 * ms, Rate: 8_000_000},
 			steps: []step{{5 * time.Second, 2_000_000}, {20 * time.Second, 800_000}, {35 * time.Second, 8_000_000}}, takes: 55 * time.Second},
-		cell{name: "10 Mbit/s, steady", shape: link.Shape{Delay: 10 * ms, Rate: 10_000_000}, takes: 60 * time.Second},
-		cell{name: "20 ms, 5 % loss, a minute", shape: link.Shape{Delay: 10 * ms, Loss: 0.05}, takes: 60 * time.Second},
+		cell{name: "10 Mbit/s, steady", shape: route.Shape{Delay: 10 * ms, Rate: 10_000_000}, takes: 60 * time.Second},
+		cell{name: "20 ms, 5 % loss, a minute", shape: route.Shape{Delay: 10 * ms, Loss: 0.05}, takes: 60 * time.Second},
 	)
 }
 
@@ -386,7 +386,7 @@ func TestNetworkGrid(t *testing.T) {
 		if want != "all" && !slices.ContainsFunc(strings.Split(want, ";"), func(w string) bool { return strings.Contains(c.name, w) }) {
 			continue
 		}
-		n.link.Set(link.Shape{Delay: c.shape.Delay})
+		n.route.Set(route.Shape{Delay: c.shape.Delay})
 		n.settle(2 * time.Second)
 		f := n.measure(c, 4*time.Second)
 		logFigures(t, f)

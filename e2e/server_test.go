@@ -24,7 +24,7 @@ import (
 	"testing"
 	"time"
 
-	"fenrir/e2e/link"
+	"fenrir/e2e/route"
 )
 
 // binary is the fenrir under test: FENRIR_BIN, or one built for this run.
@@ -68,10 +68,10 @@ type server struct {
 
 // options change how a server is started.
 type options struct {
-	config string    // TOML put behind the default test configuration
-	env    []string  // added to the environment
-	dir    string    // state of an earlier server
-	end    *link.End // of a network path, where it is to run; nil is loopback
+	config string     // TOML put behind the default test configuration
+	env    []string   // added to the environment
+	dir    string     // state of an earlier server
+	end    *route.End // of a network path, where it is to run; nil is loopback
 }
 
 var readyLine = regexp.MustCompile(`https://[^/\s]+/(?:#setup=(\S+))?`)

@@ -1,11 +1,11 @@
-// Package link is a network path for tests: two network namespaces joined by
+// Package route is a network path for tests: two network namespaces joined by
 // TUN devices and a relay, which delays, loses, holds and queues packets as it
 // is told, while it runs. What runs in the namespaces are real programs with
 // real sockets: nothing of them knows.
 //
 // It needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN), /dev/net/tun and iproute2; where
 // one is missing, New says so with ErrUnavailable. It imports nothing of ours.
-package link
+package route
 
 import (
 	"context"
@@ -26,15 +26,15 @@ import (
 // ErrUnavailable is wrapped by New's error on a machine that cannot do this.
 var ErrUnavailable = errors.New("no network namespaces with TUN devices here")
 
-// End is one side of a Link, a network namespace.
+// End is one side of a Route, a network namespace.
 type End struct {
 	Name string     // of the namespace, for `ip netns exec`
 	Addr netip.Addr // its address on the link
 	tun  *os.File
 }
 
-// Link joins two ends. Close takes it away.
-type Link struct {
+// Route joins two ends. Close takes it away.
+type Route struct {
 	A, B End
 	// ToB and ToA are the two directions.
 	ToB, ToA *Way
@@ -47,11 +47,11 @@ type Link struct {
 // New makes the namespaces and starts the relay, with no shape at all. name
 // tells links of one machine apart; it is at most 8 letters and digits. ctx bounds
 // the relay's life.
-func New(ctx context.Context, name string) (l *Link, err error) {
+func New(ctx context.Context, name string) (l *Route, err error) {
 	if os.Getuid() != 0 {
 		return nil, fmt.Errorf("%w: not root", ErrUnavailable)
 	}
-	l = &Link{
+	l = &Route{
 		ctx: context.WithoutCancel(ctx),
 		A:   End{Name: "fen" + name + "a", Addr: netip.MustParseAddr("10.213.0.1")},
 		B:   End{Name: "fen" + name + "b", Addr: netip.MustParseAddr("10.213.0.2")},
@@ -75,14 +75,14 @@ func New(ctx context.Context, name string) (l *Link, err error) {
 }
 
 // Set gives both directions one shape.
-func (l *Link) Set(s Shape) {
+func (l *Route) Set(s Shape) {
 	l.ToB.Set(s)
 	l.ToA.Set(s)
 }
 
 // Close ends the relay and takes the namespaces away. Programs in them lose
 // their network; ending them is the caller's.
-func (l *Link) Close() {
+func (l *Route) Close() {
 	if l.stop != nil {
 		l.stop()
 	}

@@ -1,4 +1,4 @@
-package link
+package route
 
 import (
 	"context"
@@ -33,7 +33,7 @@ type Counts struct {
 	Overflown int // packets that found the queue full
 }
 
-// Way is one direction of a Link.
+// Way is one direction of a Route.
 type Way struct {
 	mu     sync.Mutex // guards what follows
 	shape  Shape

@@ -1,4 +1,4 @@
-package link
+package route
 
 import (
 	"errors"
@@ -87,8 +87,8 @@ func TestShape(t *testing.T) {
 	})
 }
 
-// TestLink measures a real path: two sockets in two namespaces.
-func TestLink(t *testing.T) {
+// TestRoute measures a real path: two sockets in two namespaces.
+func TestRoute(t *testing.T) {
 	l, err := New(t.Context(), fmt.Sprintf("t%d", os.Getpid()%100000))
 	if errors.Is(err, ErrUnavailable) {
 		t.Skip(err)
