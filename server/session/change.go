@@ -28,6 +28,7 @@ func (s *Session) Change(ctx context.Context, c Change) error {
 	}
 	if c.MaxKbps != nil {
 		s.maxKbps = max(min(*c.MaxKbps, s.cfg.MaxKbps), s.cfg.MinKbps)
+		s.wished = true
 	}
 	width, height, layout := s.width, s.height, s.layout
 	s.mu.Unlock()

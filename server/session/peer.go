@@ -290,7 +290,8 @@ func (p *Peer) Detach(cause *media.Cause) {
 }
 
 // steer sets each encoder's bitrate to what its slowest player can take; those
-// who only watch have a say only where nobody plays, and never raise a cap.
+// who only watch have a say only where nobody plays, and never raise a cap. Who
+// sets no cap is not given more than the picture can use.
 func (s *Session) steer() {
 	type order struct {
 		r    *rung
@@ -307,6 +308,8 @@ func (s *Session) steer() {
 			}
 			if p.spec.MaxKbps > 0 {
 				est = min(est, p.spec.MaxKbps)
+			} else if !s.wished {
+				est = min(est, s.usefulKbps())
 			}
 			if p.grant == View {
 				watchers = lower(watchers, est)
@@ -327,6 +330,12 @@ func (s *Session) steer() {
 		o.r.steer(o.kbps)
 	}
 }
+
+// usefulKbps is the bitrate above which nobody sees the difference: a sixth of a
+// bit for a pixel, 9 Mbit/s at 720p60 and 21 at 1080p60. More costs the encoder,
+// the path and the player's decoder time that is missing elsewhere. Called with
+// mu held.
+func (s *Session) usefulKbps() int { return s.width * s.height * s.fps / 6000 }
 
 // lower is the smaller of two, where 0 stands for none.
 func lower(a, b int) int {

@@ -33,7 +33,7 @@ type Request struct {
 	Width   int // pixels
 	Height  int
 	FPS     int
-	MaxKbps int           // 0: the house's maximum
+	MaxKbps int           // 0: what the picture can use, at most the house's maximum
 	Codecs  []media.Codec // what the first peer is expected to decode; empty: the house's order
 	Layout  string
 }
@@ -99,6 +99,7 @@ type Session struct {
 	height   int
 	fps      int
 	maxKbps  int
+	wished   bool // somebody asked for maxKbps
 	layout   string
 	rungs    []*rung
 	peers    map[string]*Peer
@@ -128,7 +129,7 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 		displayUp: make(chan struct{}),
 		tasks:     make(map[string]int), phase: media.Starting, step: media.StepDisplay,
 		soundOK: "off", width: req.Width, height: req.Height, fps: req.FPS,
-		maxKbps: req.MaxKbps, layout: req.Layout,
+		maxKbps: req.MaxKbps, wished: req.MaxKbps > 0, layout: req.Layout,
 		peers: make(map[string]*Peer), alone: time.Now(), watchers: make(map[*mailbox]struct{}),
 	}
 	if s.maxKbps <= 0 || s.maxKbps > cfg.MaxKbps {

@@ -593,8 +593,17 @@ func TestBitrateFollowsTheSlowestPlayer(t *testing.T) {
 		p.Estimate(90000)
 		p.Estimate(90001)
 		time.Sleep(3 * time.Second) // virtual
+		if kbps() != 9216 {
+			t.Errorf("kbps = %d, want the 9216 that 720p60 can use", kbps())
+		}
+		wish := 90000
+		if err := s.Change(t.Context(), Change{MaxKbps: &wish}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second) // virtual
+		p.Estimate(90000)
 		if kbps() != 20000 {
-			t.Errorf("kbps = %d, want the maximum 20000", kbps())
+			t.Errorf("kbps = %d, want the maximum 20000 for who asks for more", kbps())
 		}
 		over(t, s)
 	})
