@@ -5,6 +5,10 @@ SHELL := /bin/sh
 GO := scripts/with-go go
 CONFIG ?=
 FUZZTIME ?= 30s
+BENCH_JSON ?= bench.json
+BENCH_MARKDOWN ?= bench.md
+SOAK_JSON ?= soak.json
+MINUTES ?= 30
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The commit is stamped into the binary, unless git refuses to read the clone
@@ -62,9 +66,9 @@ lint: ## formatting, vet and staticcheck of everything, e2e included
 	@scripts/install-run.sh
 	scripts/check-format.sh
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags 'e2e bench' ./e2e
 	$(GO) run $(STATICCHECK) ./...
-	$(GO) run $(STATICCHECK) -tags e2e ./e2e
+	$(GO) run $(STATICCHECK) -tags e2e,bench ./e2e
 
 .PHONY: install-test
 install-test: ## install what the tests need and is missing
@@ -95,6 +99,16 @@ chaos: install-test build ## what clients, networks and native code can do to us
 .PHONY: net
 net: install-test build ## measure pictures over lossy, slow and changing paths; NET="80 ms;40 →" takes those cells only
 	FENRIR_BIN=$(CURDIR)/bin/fenrir FENRIR_NET="$(or $(NET),all)" FENRIR_NET_JSON=$(CURDIR)/bin/net.json $(GO) test -tags e2e -count=1 -timeout 20m -run TestNetworkGrid ./e2e
+
+.PHONY: bench
+bench: install-test build ## latency, CPU and memory into bench.json and bench.md, 5 min; BENCH=start,viewers or BENCH_SHORT=1 for less
+	@FENRIR_BIN=$(CURDIR)/bin/fenrir BENCH_JSON=$(abspath $(BENCH_JSON)) BENCH_MARKDOWN=$(abspath $(BENCH_MARKDOWN)) BENCH=$(BENCH) BENCH_SHORT=$(BENCH_SHORT) \
+		$(GO) test -tags 'e2e bench' -count=1 -timeout 15m -v -run 'TestBench$$' ./e2e
+
+.PHONY: soak
+soak: install-test build ## MINUTES (30) of churn against one server, which must not grow; soak.json
+	@FENRIR_BIN=$(CURDIR)/bin/fenrir SOAK_MINUTES=$(MINUTES) SOAK_JSON=$(abspath $(SOAK_JSON)) \
+		$(GO) test -tags 'e2e bench' -count=1 -timeout $$(awk 'BEGIN { print int($(MINUTES) + 10) }')m -v -run 'TestSoak$$' ./e2e
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)

@@ -17,6 +17,8 @@ import (
 // echoed is a line of the playground's log (see its documentation).
 type echoed struct {
 	Seq     int
+	At      int64 `json:"t_ns"`
+	Frame   int
 	Kind    string
 	Keycode int
 	Keysym  string
