@@ -247,6 +247,7 @@ const (
 	CauseVersion     = "version-mismatch"   // protocol versions do not overlap
 	CauseSessionGone = "session-not-found"  // no such session, or not yours
 	CauseTooMany     = "too-many-sessions"  // a limit of sessions or peers is reached
+	CauseNoPicture   = "no-picture"         // frames are sent, and the client paints none
 )
 
 // NewCause formats a Cause.

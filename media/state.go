@@ -83,6 +83,7 @@ type PeerState struct {
 	Codec     Codec     `json:"codec"`
 	Grant     GrantBits `json:"grant"`
 	Since     time.Time `json:"since"`
+	Picture   Picture   `json:"picture"` // whether it sees what it is sent
 }
 
 // GrantBits is what a peer may do, besides watching.
@@ -108,4 +109,5 @@ type Note struct {
 	State  *SessionState
 	Cursor *CursorImage
 	Move   *CursorMove
+	Notice *Cause // something went wrong and nothing ends
 }

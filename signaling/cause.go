@@ -46,7 +46,7 @@ func CloseCode(code string) (status int, retry bool) {
 		return CloseNoEncoder, false
 	case media.CauseTooMany:
 		return CloseTooMany, false
-	case media.CauseICE, media.CauseLost:
+	case media.CauseICE, media.CauseLost, media.CauseNoPicture:
 		return CloseICE, true
 	case media.CauseShutdown:
 		return CloseShutdown, true

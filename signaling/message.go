@@ -96,6 +96,7 @@ type Settings struct {
 type Painted struct {
 	Frames       uint64 `json:"frames"`
 	RTPTimestamp uint32 `json:"rtp_timestamp"` // of the last one
+	Visible      bool   `json:"visible"`       // what arrives should be painted: the picture is on a screen and the client can count
 }
 
 // Bye ends the conversation and says why; the connection is closed after it.

@@ -42,6 +42,9 @@ type Attachment interface {
 	// gets no media, costs no encoder and holds no bitrate down; the first frame
 	// afterwards is a key frame.
 	Away(bool)
+	// Painted tells what is known of the client's picture, about once a second.
+	// A client that is sent frames and paints none is helped; notes tell how.
+	Painted(media.Paint)
 	// Detach ends the attachment; what the peer held is released. Idempotent,
 	// the first cause wins.
 	Detach(cause *media.Cause)

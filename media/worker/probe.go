@@ -65,6 +65,16 @@ func working(encoders []media.Encoder) (names []string) {
 	return names
 }
 
+// Trial encodes a few frames with one entry of the encoder table, in a child as
+// Probe does, within ProbeBound. The error is nil when they came out.
+func Trial(ctx context.Context, exe string, args []string, name string) error {
+	e := try(ctx, exe, args, media.Encoder{Name: name})
+	if !e.Works {
+		return fmt.Errorf("%s: %s", name, e.Reason)
+	}
+	return nil
+}
+
 // try asks a child to encode with one entry.
 func try(ctx context.Context, exe string, args []string, e media.Encoder) media.Encoder {
 	began := time.Now()

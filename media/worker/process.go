@@ -29,15 +29,38 @@ const (
 
 var (
 	// ErrSilent is why Run killed a worker that made no progress.
-	ErrSilent = errors.New("media worker is silent")
+	ErrSilent error = &fault{"silent", "media worker is silent"}
 	// ErrKilled tells that a worker did not stop when told to and took SIGKILL. It is gone.
 	ErrKilled = errors.New("media worker had to be killed")
 	// ErrUnreaped tells that a worker still existed ReapGrace after SIGKILL, as
 	// one does that is stuck inside a driver. What it held must not be used again.
 	ErrUnreaped = errors.New("media worker cannot be killed")
+
+	errGarbage = &fault{"garbage", "media worker sent what cannot be read"}
+	errGaveUp  = &fault{"gave-up", "media worker gave up"}
 	// ErrDied is why Run returns when a worker ended without having been told to.
-	ErrDied = errors.New("media worker died")
+	ErrDied error = &fault{"died", "media worker died"}
 )
+
+// fault is why a worker's life ended, with a stable word for it.
+type fault struct{ reason, text string }
+
+func (f *fault) Error() string { return f.text }
+
+// Reason is the word: "died", "silent", "garbage" or "gave-up".
+func (f *fault) Reason() string { return f.reason }
+
+// LastWords is an error of Run with what the worker printed before it.
+type LastWords struct {
+	err   error
+	words string
+}
+
+func (l *LastWords) Error() string { return l.err.Error() + "; its last words: " + l.words }
+func (l *LastWords) Unwrap() error { return l.err }
+
+// Output is what the worker printed last, at most 4 KiB.
+func (l *LastWords) Output() string { return l.words }
 
 // Process is one life of a media worker. Its fields are set before Run, which
 // is called once.
@@ -48,6 +71,9 @@ type Process struct {
 	// ready, and must return soon after its context ends.
 	Spec func(ctx context.Context) (media.Spec, error)
 	Log  *slog.Logger // nil: nothing is logged
+	// Stacks takes what a silent worker's threads and goroutines were doing when it
+	// was killed, at most 64 KiB of text. nil: nobody wants to know.
+	Stacks func(text string)
 }
 
 // Run starts the worker and blocks until ctx ends or the worker is over. The
@@ -63,7 +89,8 @@ type Process struct {
 // when the worker then went as it was told. Otherwise it wraps ErrDied, ErrSilent,
 // wire.ErrMalformed, or the *media.Cause that the worker gave; and in addition
 // ErrKilled when a worker that was told to stop did not, and ErrUnreaped when
-// the process is still there.
+// the process is still there. A *LastWords is in its chain when the worker
+// printed something.
 func (p *Process) Run(ctx context.Context, orders <-chan media.Order, sink media.Sink) error {
 	log := p.Log
 	if log == nil {
@@ -83,14 +110,20 @@ func (p *Process) Run(ctx context.Context, orders <-chan media.Order, sink media
 	go func() { r.wrote <- r.writeAll(ctx, life, p.Spec) }()
 
 	verdict := r.watch(ctx, orders)
+	if errors.Is(verdict.err, ErrSilent) && p.Stacks != nil {
+		r.askStacks()
+	}
 	end := r.end(verdict)
+	if text := c.words.stacks(); text != "" && p.Stacks != nil {
+		p.Stacks(text)
+	}
 
 	cancel()
 	_ = c.conn.Close() // both goroutines end by it; nothing is left to be said
 	r.await(verdict)
 	if err := errors.Join(verdict.err, end); err != nil {
 		if words := c.words.last(); words != "" {
-			return fmt.Errorf("%w; its last words: %s", err, words)
+			return &LastWords{err, words}
 		}
 		return err
 	}
@@ -187,10 +220,13 @@ func (r *run) watch(ctx context.Context, orders <-chan media.Order) (v verdict) 
 // died turns the end of reading into an error.
 func (r *run) died(err error) error {
 	if cause := r.failed.Load(); cause != nil {
-		return fmt.Errorf("media worker gave up: %w", cause)
+		return fmt.Errorf("%w: %w", errGaveUp, cause)
 	}
 	if errors.Is(err, io.EOF) {
 		return ErrDied
+	}
+	if errors.Is(err, wire.ErrMalformed) {
+		return fmt.Errorf("%w: %w", errGarbage, err)
 	}
 	return fmt.Errorf("%w: %w", ErrDied, err)
 }
@@ -331,6 +367,12 @@ func (c *child) reap() (status string, err error) {
 		}
 		return "", nil
 	case <-bound.C:
-		return "", fmt.Errorf("%w: process %d", ErrUnreaped, c.cmd.Process.Pid)
+		pid := c.cmd.Process.Pid
+		unreaped.add(pid)
+		go func() { // for as long as the process is there
+			<-gone
+			unreaped.remove(pid)
+		}()
+		return "", fmt.Errorf("%w: process %d", ErrUnreaped, pid)
 	}
 }

@@ -26,6 +26,9 @@ type words struct {
 	tokens  float64
 	filled  time.Time
 	dropped int
+
+	dumping bool   // what comes now are stacks
+	dump    []byte // at most maxStacks
 }
 
 func newWords(log *slog.Logger) *words {
@@ -35,6 +38,10 @@ func newWords(log *slog.Logger) *words {
 func (w *words) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.dumping {
+		w.dump = append(w.dump, p[:min(len(p), maxStacks-len(w.dump))]...)
+		return len(p), nil
+	}
 	w.kept = append(w.kept, p[max(0, len(p)-lastWords):]...)
 	if over := len(w.kept) - lastWords; over > 0 {
 		w.kept = append(w.kept[:0], w.kept[over:]...)

@@ -81,6 +81,7 @@ func (s *Session) firstFrame() {
 	s.mu.Unlock()
 	if ok {
 		s.log.Info("session running", "took", time.Since(s.created).Round(time.Millisecond))
+		s.tell(media.Event{Kind: media.EventSessionRunning})
 	}
 	s.changed()
 }

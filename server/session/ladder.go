@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,6 +15,11 @@ func (s *Session) workerDied(r *rung, err error, lived time.Duration, frames uin
 	s.restarts++
 	s.mu.Unlock()
 	s.log.Warn("media worker died, starting another", "encoder", r.choice.Encoder.Name, "err", err, "lived", lived.Round(time.Millisecond), "frames", frames)
+	words, why := wordsOf(err)
+	s.tell(media.Event{
+		Kind: media.EventWorkerRestarted, Why: reasonOf(err), Output: words,
+		Detail: fmt.Sprintf("%s, after %v and %d frames: %v", r.choice.Encoder.Name, lived.Round(time.Millisecond), frames, why),
+	})
 	s.changed()
 }
 

@@ -16,6 +16,7 @@ type mailbox struct {
 	state  *media.SessionState
 	cursor *media.CursorImage
 	move   *media.CursorMove
+	notice *media.Cause
 }
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
@@ -30,6 +31,9 @@ func (m *mailbox) put(n media.Note) {
 	}
 	if n.Move != nil {
 		m.move = n.Move
+	}
+	if n.Notice != nil {
+		m.notice = n.Notice
 	}
 	m.mu.Unlock()
 	select {
@@ -52,6 +56,11 @@ func (m *mailbox) next(ctx, life context.Context) (media.Note, error) {
 		case m.move != nil:
 			n := media.Note{Move: m.move}
 			m.move = nil
+			m.mu.Unlock()
+			return n, nil
+		case m.notice != nil:
+			n := media.Note{Notice: m.notice}
+			m.notice = nil
 			m.mu.Unlock()
 			return n, nil
 		case m.state != nil:

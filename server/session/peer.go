@@ -53,9 +53,10 @@ type Peer struct {
 	estimate atomic.Int64 // kbit/s, 0 until known
 	denied   atomic.Uint64
 
-	held held // guarded by Session.mu
-	away bool // guarded by Session.mu
-	gone bool // guarded by Session.mu
+	held  held  // guarded by Session.mu
+	paint paint // guarded by Session.mu
+	away  bool  // guarded by Session.mu
+	gone  bool  // guarded by Session.mu
 }
 
 // Attach makes a peer. One with the same id and person is superseded. It never
@@ -95,6 +96,7 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 	cursor, move := s.cursor, s.move
 	if old != nil {
 		old.leave()
+		p.paint = old.paint.again()
 	}
 	s.peers[spec.ID] = p
 	s.mu.Unlock()
@@ -109,6 +111,7 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 		p.box.put(media.Note{Move: move})
 	}
 	s.log.Debug("peer attached", "peer", spec.ID, "person", spec.Person.ID, "transport", spec.Transport, "codec", r.choice.Encoder.Codec)
+	s.tell(media.Event{Kind: media.EventPeerAttached, Peer: spec.ID, Detail: spec.Transport + ", " + string(r.choice.Encoder.Codec)})
 	s.changed()
 	return p, nil
 }
@@ -132,6 +135,7 @@ func (p *Peer) state() media.PeerState {
 	return media.PeerState{
 		ID: p.spec.ID, Person: p.spec.Person, Transport: p.spec.Transport,
 		Codec: p.rung.choice.Encoder.Codec, Grant: media.GrantBits(p.grant), Since: p.since,
+		Picture: p.paint.picture(),
 	}
 }
 
@@ -270,10 +274,12 @@ func (p *Peer) finish(cause *media.Cause) {
 	p.video.Close(cause)
 	p.audio.Close(cause)
 	p.s.mu.Lock()
+	p.s.totals.add(p.totals())
 	p.rung.ease()
 	p.s.mu.Unlock()
 	p.s.log.Debug("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
 		"lost_video", p.video.Dropped(), "lost_audio", p.audio.Dropped(), "denied_inputs", p.denied.Load())
+	p.s.tell(media.Event{Kind: media.EventPeerGone, Peer: p.spec.ID, Why: cause.Code, Detail: cause.Detail})
 }
 
 // Detach implements signaling.Attachment.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	rememberFor  = 5 * time.Minute // how long an ended session can still be asked why
+	rememberFor  = 30 * time.Minute // how long an ended session can still be asked why
 	rememberMost = 256
 )
 
@@ -30,6 +30,7 @@ type Registry struct {
 	mu       sync.Mutex // guards what follows
 	sessions map[ID]*Session
 	past     []ended // oldest first
+	totals   Totals  // of sessions that are gone
 	closed   bool
 }
 
@@ -103,10 +104,11 @@ func (g *Registry) admit(req Request) error {
 // forget takes an ended session out and keeps its last state for a while.
 func (g *Registry) forget(s *Session) {
 	<-s.Done()
-	state := s.State()
+	state, totals := s.State(), s.Totals()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.sessions, s.id)
+	g.totals.add(totals)
 	g.past = append(g.past, ended{state, time.Now()})
 	g.past = slices.DeleteFunc(g.past, func(e ended) bool { return time.Since(e.at) > rememberFor })
 	if n := len(g.past); n > rememberMost {
@@ -122,6 +124,14 @@ func (g *Registry) Get(id ID) (*Session, error) {
 		return s, nil
 	}
 	return nil, ErrUnknown
+}
+
+// Has tells whether a session with that id is living, or being made.
+func (g *Registry) Has(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.sessions[ID(id)]
+	return ok
 }
 
 // Past finds the last state of a session that ended within the last minutes.

@@ -32,6 +32,8 @@ type rung struct {
 
 	resting   bool      // guarded by Session.mu: being stopped because nobody watches
 	unwatched time.Time // guarded by Session.mu: since when there is no reader
+	restarted time.Time // guarded by Session.mu: when the worker was last replaced because nobody painted
+	fruitless int       // guarded by Session.mu: times that this was done since somebody painted
 
 	mu       sync.Mutex // guards what follows
 	kbps     int        // target
@@ -39,8 +41,10 @@ type rung struct {
 	fps      int        // what the encoder was told
 	keyAt    time.Time  // when a key frame was last ordered
 	keyTimer *time.Timer
-	element  string // from the worker's ready report
-	frames   uint64 // of this life
+	element  string                  // from the worker's ready report
+	frames   uint64                  // of this life
+	frameAt  time.Time               // of the last frame of any life
+	endLife  context.CancelCauseFunc // of the present life
 	counts   media.Counts
 }
 
@@ -159,6 +163,7 @@ func (r *rung) Unit(u media.Unit) {
 	case media.Video:
 		r.mu.Lock()
 		r.frames++
+		r.frameAt = time.Now()
 		first := r.frames == 1
 		r.mu.Unlock()
 		r.video.Write(u)
@@ -181,8 +186,17 @@ func (r *rung) Report(rep media.Report) {
 		r.s.changed()
 	case media.ReportHeartbeat:
 		r.mu.Lock()
+		fresh := rep.Counts.Dropped - r.counts.Dropped
+		if rep.Counts.Dropped < r.counts.Dropped { // another life
+			fresh = rep.Counts.Dropped
+		}
 		r.counts = rep.Counts
 		r.mu.Unlock()
+		if fresh > 0 {
+			r.s.mu.Lock()
+			r.s.totals.EncoderDrops += fresh
+			r.s.mu.Unlock()
+		}
 	case media.ReportSound:
 		r.s.soundChanged(rep.SoundOK)
 	case media.ReportResized:
@@ -201,16 +215,23 @@ func (r *rung) run(ctx context.Context) error {
 
 	barren, short := 0, 0
 	for {
+		life, end := context.WithCancelCause(ctx)
 		r.mu.Lock()
 		r.frames = 0
 		r.element = ""
+		r.endLife = end
 		r.mu.Unlock()
 		r.drainOrders()
 		began := time.Now()
-		last = r.s.parts.Source(r.choice.Encoder, r.spec).Run(ctx, r.orders, r)
+		last = r.s.parts.Source(r.choice.Encoder, r.spec).Run(life, r.orders, r)
 		if ctx.Err() != nil {
+			end(nil)
 			return last
 		}
+		if why := context.Cause(life); why != nil { // asked for by restart
+			last = errors.Join(why, last)
+		}
+		end(nil)
 		var cause *media.Cause
 		if errors.As(last, &cause) && cause.Code == media.CauseNoEncoder {
 			return last
@@ -225,7 +246,8 @@ func (r *rung) run(ctx context.Context) error {
 			short = 0
 		}
 		if barren >= breakerLives || short >= breakerShort {
-			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("the media worker died %d times in a row: %v", max(barren, short), last)}
+			words, why := wordsOf(last)
+			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("the media worker died %d times in a row: %v", max(barren, short), why), Output: words}
 		}
 		r.s.workerDied(r, last, time.Since(began), frames)
 		r.video.Break()

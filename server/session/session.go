@@ -47,6 +47,10 @@ type Parts struct {
 	// Lease takes an encoder slot, never blocks, and returns what to call with the
 	// source's last error once it is over. Its error is a *media.Cause.
 	Lease func(media.Encoder) (release func(last error), err error)
+	// Tell is told of what an operator may want to hear. It never blocks. May be nil.
+	Tell func(media.Event)
+	// Log is the session's; nil: the one that New is given.
+	Log *slog.Logger
 	// Screenshot reads the display as PNG within 2 s.
 	Screenshot func(context.Context, media.Display) ([]byte, error)
 }
@@ -108,6 +112,7 @@ type Session struct {
 	cursor   *media.CursorImage
 	move     *media.CursorMove
 	watchers map[*mailbox]struct{}
+	totals   Totals // of peers that are gone, and of what is nobody's
 }
 
 // New makes a session and starts it. parent bounds its life; id comes from NewID.
@@ -119,6 +124,9 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 	choice, err := encoders.Choose(codecs)
 	if err != nil {
 		return nil, err
+	}
+	if parts.Log != nil {
+		log = parts.Log
 	}
 	ctx, cancel := context.WithCancelCause(parent)
 	s := &Session{
@@ -149,6 +157,7 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 	s.mu.Unlock()
 	go s.teardown() // ends with the session: this is what closes done
 	s.log.Info("session started", "app", req.App.ID, "owner", req.Owner.ID, "width", req.Width, "height", req.Height, "fps", req.FPS)
+	s.tell(media.Event{Kind: media.EventSessionStarted})
 	return s, nil
 }
 
@@ -267,6 +276,9 @@ func (s *Session) teardown() {
 	} else {
 		s.log.Info("session ended", "cause", asCause(s.Err()).Code, "took", took, "age", time.Since(s.created).Round(time.Millisecond))
 	}
+	cause, ev := asCause(s.Err()), media.Event{Kind: media.EventSessionEnded}
+	ev.Why, ev.Detail, ev.Output = cause.Code, cause.Detail, cause.Output
+	s.tell(ev)
 	s.changed()
 	close(s.done)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"fenrir/media"
 )
@@ -37,6 +38,21 @@ func (s *Session) State() media.SessionState {
 	}
 	slices.SortFunc(st.Peers, func(a, b media.PeerState) int { return a.Since.Compare(b.Since) })
 	return st
+}
+
+// LastFrame is when the newest frame of the session came from an encoder, zero if
+// none has yet.
+func (s *Session) LastFrame() (at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.rungs {
+		r.mu.Lock() // order: Session.mu, then rung.mu
+		if r.frameAt.After(at) {
+			at = r.frameAt
+		}
+		r.mu.Unlock()
+	}
+	return at
 }
 
 // ErrOver is what a watcher gets after the last state of a session.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
@@ -77,7 +78,7 @@ func (s *fakeSession) attach(_ context.Context, id string, spec media.PeerSpec) 
 	a := &fakeAttachment{
 		session: s, spec: spec, codec: s.codec, ctx: ctx, end: func(c *media.Cause) { cancel(c) },
 		inputs: make(chan media.Input, 4096), keys: make(chan struct{}, 64), away: make(chan bool, 16),
-		notes: make(chan media.Note, 64), detached: make(chan *media.Cause, 1), estimates: make(chan int, 1024),
+		notes: make(chan media.Note, 64), detached: make(chan *media.Cause, 1), estimates: make(chan int, 1024), paints: make(chan media.Paint, 64),
 		video: make(chan media.Unit, 64), audio: make(chan media.Unit, 64),
 	}
 	a.notes <- media.Note{Cursor: &media.CursorImage{Serial: 1, Width: 1, Height: 1, PNG: []byte("png")}}
@@ -122,6 +123,7 @@ type fakeAttachment struct {
 	video     chan media.Unit
 	audio     chan media.Unit
 	detached  chan *media.Cause
+	paints    chan media.Paint
 	once      sync.Once
 }
 
@@ -144,6 +146,12 @@ func (a *fakeAttachment) Input(in media.Input) { a.inputs <- in }
 func (a *fakeAttachment) RequestKeyFrame() {
 	select {
 	case a.keys <- struct{}{}:
+	default:
+	}
+}
+func (a *fakeAttachment) Painted(p media.Paint) {
+	select {
+	case a.paints <- p:
 	default:
 	}
 }
@@ -348,6 +356,7 @@ type clientConfig struct {
 	tcp    bool
 	engine func(*webrtc.SettingEngine)
 	bare   bool          // no data channels
+	silent bool          // reports nothing about the media
 	gate   chan struct{} // events are taken once it is closed; nil: at once
 }
 
@@ -400,7 +409,10 @@ func (c *client) makePC(cfg clientConfig) {
 		must(c.t, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo))
 		must(c.t, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio))
 	}
-	registry := clientInterceptors(c.t, m)
+	registry := &interceptor.Registry{}
+	if !cfg.silent {
+		registry = clientInterceptors(c.t, m)
+	}
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithSettingEngine(e), webrtc.WithInterceptorRegistry(registry)).NewPeerConnection(webrtc.Configuration{})
 	must(c.t, err)
 	c.pc = pc

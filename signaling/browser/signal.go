@@ -220,7 +220,7 @@ func (t *talk) handle(ctx context.Context, p *peer.Peer, m signaling.Message, of
 	case signaling.Settings:
 		return p.Cap(ctx, m.MaxKbps)
 	case signaling.Painted:
-		p.Painted(m.Frames)
+		p.Painted(m.Frames, m.Visible)
 		return nil
 	case signaling.Bye:
 		return media.NewCause(media.CauseLeft, "the client left")
@@ -266,6 +266,9 @@ func (t *talk) State(s media.SessionState) {
 		}
 	}
 }
+
+// Notice implements peer.Signal.
+func (t *talk) Notice(c *media.Cause) { t.send(signaling.Error{Code: c.Code, Detail: c.Detail}) }
 
 // Bye implements peer.Signal.
 func (t *talk) Bye(err error) { t.send(signaling.ByeFor(err)) }

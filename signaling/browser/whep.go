@@ -221,6 +221,9 @@ func (e *playerEar) Candidate(c *webrtc.ICECandidate) {
 // State implements peer.Signal.
 func (e *playerEar) State(media.SessionState) {}
 
+// Notice implements peer.Signal: a player cannot be told.
+func (e *playerEar) Notice(*media.Cause) {}
+
 // Bye implements peer.Signal.
 func (e *playerEar) Bye(error) {}
 

@@ -23,16 +23,16 @@ test("a picture that stands still because nothing changes is fine", () => {
 test("frames that nobody sees: key frame, new connection, person", () => {
   const dog = new Watchdog();
   const stuck = (n: number): Partial<Look> => ({ received: 100 + n, painted: 50 });
-  assert.deepEqual(watch(dog, 12, stuck), [[5, "ask"], [10, "reconnect"]]);
+  assert.deepEqual(watch(dog, 14, stuck), [[5, "ask"], [12, "reconnect"]]);
   dog.reset();
   const dead = (n: number): Partial<Look> => ({ received: n, painted: 0 });
-  assert.deepEqual(watch(dog, 11, dead, 20), [[5, "ask"], [10, "reconnect"]]);
+  assert.deepEqual(watch(dog, 13, dead, 20), [[5, "ask"], [12, "reconnect"]]);
   dog.reset();
-  assert.deepEqual(watch(dog, 11, dead, 40), [[5, "ask"], [10, "give up"]]);
+  assert.deepEqual(watch(dog, 13, dead, 40), [[5, "ask"], [12, "give up"]]);
 });
 
 test("no frame at all while the program runs is not fine", () => {
-  assert.deepEqual(watch(new Watchdog(), 11, () => ({})), [[5, "ask"], [10, "reconnect"]]);
+  assert.deepEqual(watch(new Watchdog(), 13, () => ({})), [[5, "ask"], [12, "reconnect"]]);
 });
 
 test("what is painted in between earns new chances", () => {
@@ -40,7 +40,7 @@ test("what is painted in between earns new chances", () => {
   for (let round = 0; round < 5; round++) {
     dog.reset();
     watch(dog, 3, (n) => ({ received: n, painted: n }), round * 100);
-    assert.deepEqual(watch(dog, 10, (n) => ({ received: 10 + n, painted: 2 }), round * 100 + 3).at(-1), [9, "reconnect"]);
+    assert.deepEqual(watch(dog, 12, (n) => ({ received: 10 + n, painted: 2 }), round * 100 + 3).at(-1), [11, "reconnect"]);
   }
 });
 

@@ -12,8 +12,10 @@ import (
 	"strings"
 
 	"fenrir/media"
+	"fenrir/server/api/profile"
 	"fenrir/server/auth"
 	"fenrir/server/catalog"
+	"fenrir/server/events"
 )
 
 // Errors of the door itself.
@@ -72,6 +74,8 @@ func Kinds() []Kind {
 		{auth.ErrLastAdmin, "last-admin", http.StatusConflict, "The last admin must stay one"},
 		{auth.ErrTooMany, "too-many-tokens", http.StatusConflict, "There are too many tokens"},
 		{auth.ErrBusy, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
+		{events.ErrFull, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
+		{profile.ErrBusy, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
 		{auth.ErrNotFound, "not-found", http.StatusNotFound, "There is nothing here"},
 		{nil, "rate-limited", http.StatusTooManyRequests, "Too many attempts"},
 		{ErrNoApp, "app-not-found", http.StatusNotFound, "There is no such program"},
@@ -99,6 +103,7 @@ func Kinds() []Kind {
 		{nil, media.CauseRevoked, http.StatusConflict, "The right to it was taken away"},
 		{nil, media.CauseSuperseded, http.StatusConflict, "The same client connected again elsewhere"},
 		{nil, media.CauseLeft, http.StatusConflict, "The player has left"},
+		{nil, media.CauseNoPicture, http.StatusConflict, "The player saw nothing of what it was sent"},
 		{nil, media.CauseLost, http.StatusConflict, "The connection to the player broke"},
 	}
 }

@@ -93,8 +93,11 @@ func (p *Peer) pumpNotes(ctx context.Context) {
 			return // the loop knows why
 		}
 		p.note(n)
-		if n.State != nil {
+		switch {
+		case n.State != nil:
 			p.Signal.State(*n.State)
+		case n.Notice != nil:
+			p.Signal.Notice(n.Notice)
 		}
 	}
 }

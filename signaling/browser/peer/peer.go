@@ -50,6 +50,7 @@ type Peer struct {
 	broken  atomic.Int32 // input packets that break the protocol, so far
 	maxKbps atomic.Int32 // the client's own cap, 0 for none
 	keys    signaling.CopySequence
+	heard   atomic.Int64 // media.Stamp of the client's last report about the media
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns
@@ -90,6 +91,8 @@ type Signal interface {
 	Candidate(c *webrtc.ICECandidate)
 	// State tells a change of the session. Only the newest matters.
 	State(s media.SessionState)
+	// Notice tells of something that went wrong and ends nothing.
+	Notice(c *media.Cause)
 	// Bye tells why the peer ends, before its connection is closed.
 	Bye(err error)
 }
@@ -134,8 +137,10 @@ const (
 	ConnectTimeout   = 15 * time.Second // from an offer to media flowing
 	RestartTimeout   = 22 * time.Second // broken path until the peer is given up; 3 s before, it was heard of last
 	OrphanGrace      = 10 * time.Second // media without a websocket
+	UnheardTimeout   = 10 * time.Second // media flows and the client reports nothing about it
 	CloseTimeout     = 300 * time.Millisecond
 	slowClose        = 2 * time.Second // worth a warning
+	unheardFrames    = 10              // so many have to be sent before a report is missed
 )
 
 // Prepare makes the Peer ready for Serve and for its other methods.
@@ -326,6 +331,9 @@ func (p *Peer) loop(ctx context.Context) error {
 			p.tune()
 		case <-tick.C:
 			p.everySecond()
+			if err := p.unheard(); err != nil {
+				return err
+			}
 		case <-timer.C:
 			return late
 		}
@@ -372,6 +380,7 @@ func (p *Peer) onState(ctx context.Context) error {
 	case webrtc.PeerConnectionStateConnected:
 		if !p.streaming {
 			p.streaming = true
+			p.heard.Store(int64(media.Now()))
 			p.log.Info("peer connected", "took", time.Since(p.started).Round(time.Millisecond))
 			p.help(func() { p.pumpVideo(ctx) })
 			p.help(func() { p.pumpAudio(ctx) })
@@ -392,6 +401,15 @@ func (p *Peer) onState(ctx context.Context) error {
 	return nil
 }
 
+// unheard is why a client must go that is sent frames and reports nothing about
+// them, although the path to it works: its media part has died.
+func (p *Peer) unheard() error {
+	if !p.streaming || !p.connected || p.counts.frames.Load() < unheardFrames || media.Now().Sub(media.Stamp(p.heard.Load())) < UnheardTimeout {
+		return nil
+	}
+	return media.NewCause(media.CauseNoPicture, "the client has reported nothing about the media for %v", UnheardTimeout)
+}
+
 func (p *Peer) markBroken() {
 	if p.streaming && p.brokenAt.IsZero() {
 		p.brokenAt = time.Now()
@@ -409,10 +427,18 @@ func (p *Peer) Cap(ctx context.Context, kbps int) error {
 	})
 }
 
-// Painted takes the client's count of painted frames.
-func (p *Peer) Painted(frames uint64) {
+// heardWithin is how old the last report about the media may be for the path to
+// count as working: clients report about once a second.
+const heardWithin = 3 * time.Second
+
+// Painted takes the client's count of painted frames, and whether the picture is
+// on a screen.
+func (p *Peer) Painted(frames uint64, visible bool) {
 	for was := p.counts.painted.Load(); frames > was && !p.counts.painted.CompareAndSwap(was, frames); was = p.counts.painted.Load() {
 	}
+	works := webrtc.PeerConnectionState(p.state.Load()) == webrtc.PeerConnectionStateConnected &&
+		media.Now().Sub(media.Stamp(p.heard.Load())) < heardWithin
+	p.att.Painted(media.Paint{Frames: frames, Sent: p.counts.frames.Load(), Visible: visible && works})
 }
 
 // readRTCP handles what the client reports about one track, until the sender stops.
@@ -431,6 +457,7 @@ func (p *Peer) readRTCP(sender *webrtc.RTPSender) {
 			garbage++ // of the client's own making: it went through SRTCP
 			continue
 		}
+		p.heard.Store(int64(media.Now()))
 		for _, pkt := range packets {
 			switch pkt := pkt.(type) {
 			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:

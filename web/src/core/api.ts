@@ -1,4 +1,4 @@
-import type { App, Person, ServerInfo, SessionPatch, SessionRequest, SessionState, Token, User } from "./types";
+import type { App, LogLine, Person, ServerInfo, SessionPatch, SessionRequest, SessionState, Token, User } from "./types";
 
 /** Longest wait for an answer, ms. */
 const TIMEOUT_MS = 12_000;
@@ -104,6 +104,11 @@ export class Api {
 
   async session(id: string): Promise<SessionState> {
     return (await this.#call<SessionState>("GET", `/sessions/${encodeURIComponent(id)}`)).value;
+  }
+
+  /** What the server logged about a session, oldest line first. */
+  async log(id: string): Promise<LogLine[]> {
+    return (await this.#call<{ lines: LogLine[] }>("GET", `/sessions/${encodeURIComponent(id)}/log`)).value.lines;
   }
 
   async start(request: SessionRequest): Promise<SessionState> {

@@ -194,8 +194,9 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#send({ type: "settings", max_kbps: kbps });
   }
 
-  painted(frames: number, rtpTimestamp: number): void {
-    if (this.#state === "connected") this.#send({ type: "painted", frames, rtp_timestamp: rtpTimestamp });
+  /** Tells what was painted so far, and whether what arrives should be: a tab in the background paints nothing. */
+  painted(frames: number, rtpTimestamp: number, visible: boolean): void {
+    if (this.#state === "connected") this.#send({ type: "painted", frames, rtp_timestamp: rtpTimestamp, visible });
   }
 
   /** The device changed networks: paths that look alive may be dead. */

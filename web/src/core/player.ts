@@ -40,6 +40,8 @@ export interface PlayerEvents {
   waiting: { ms: number; attempt: number; cause: Cause };
   down: Cause;
   notice: Cause;
+  /** Frames arrive and none is seen (with what is done about it), or they are seen again. */
+  picture: { missing: boolean; detail: string };
   /** The picture is about to go: its last frame can still be read. */
   losing: void;
   /** The first frame of a connection is on the screen. */
@@ -70,6 +72,9 @@ export class Player extends Emitter<PlayerEvents> {
   #firstFrameMs: number | null = null;
   #watch: ReturnType<typeof setInterval> | null = null;
   readonly #watchdog = new Watchdog();
+  #missing = false;
+  /** Frames painted when the picture was missed. */
+  #missedAt = 0;
   /** Whether the browser drew the page since the last look. */
   #drawn = false;
   #agreed: Codec | null = null;
@@ -208,6 +213,7 @@ export class Player extends Emitter<PlayerEvents> {
         this.#timeline["painted"] = this.#firstFrameMs;
       }
       link.painted();
+      this.#seen();
       this.emit("painted", { first });
     });
     paint.on("frame", (size) => this.emit("size", size));
@@ -252,6 +258,7 @@ export class Player extends Emitter<PlayerEvents> {
   #listen(c: Connection): void {
     this.#meter.reset();
     this.paint.reset();
+    this.#missedAt = 0;
     this.#timing = null;
     this.#pongMs = null;
     this.#watchdog.reset();
@@ -292,7 +299,10 @@ export class Player extends Emitter<PlayerEvents> {
       this.#pongMs = this.#pongMs === null ? ms : this.#pongMs * 0.75 + ms * 0.25;
     });
     c.on("unstable", (unstable) => this.emit("unstable", unstable));
-    c.on("notice", (cause) => this.emit("notice", cause));
+    c.on("notice", (cause) => {
+      if (cause.code === "no-picture") this.#missed(cause.detail ?? "");
+      else this.emit("notice", cause);
+    });
   }
 
   #setGrant(grant: GrantBits): void {
@@ -307,17 +317,31 @@ export class Player extends Emitter<PlayerEvents> {
     if (document.visibilityState === "visible" && this.link.state === "waiting") this.link.retryNow();
   };
 
+  #missed(detail: string): void {
+    this.#missing = true;
+    this.#missedAt = this.paint.frames;
+    this.emit("picture", { missing: true, detail });
+  }
+
+  #seen(): void {
+    if (!this.#missing || this.paint.frames === this.#missedAt) return;
+    this.#missing = false;
+    this.emit("picture", { missing: false, detail: "" });
+  }
+
   /** Tells the server what was painted, and notices when frames arrive that nobody sees. */
   async #look(): Promise<void> {
     const c = this.link.connection;
     if (!c || c.state !== "connected") return;
-    if (this.paint.frames > 0) c.painted(this.paint.frames, this.paint.rtpTimestamp);
     if (!("requestVideoFrameCallback" in this.#options.video)) return;
+    const rendering = document.visibilityState === "visible" && this.#drawn;
+    c.painted(this.paint.frames, this.paint.rtpTimestamp, rendering && !c.unstable);
+    this.#seen();
     const received = await receivedFrames(c.peer);
     if (this.link.connection !== c) return;
     const verdict = this.#watchdog.look({
       now: performance.now(),
-      rendering: document.visibilityState === "visible" && this.#drawn,
+      rendering,
       running: this.#session?.phase === "running",
       received,
       painted: this.paint.frames,
@@ -326,7 +350,7 @@ export class Player extends Emitter<PlayerEvents> {
     requestAnimationFrame(() => (this.#drawn = true));
     if (verdict === "ask") {
       this.input.requestKeyFrame();
-      this.emit("notice", { code: "no-picture", detail: "Frames arrive, but none can be shown. A fresh one was asked for." });
+      this.#missed("Frames arrive, but none can be shown. A fresh one was asked for.");
     } else if (verdict === "reconnect") {
       this.link.reconnect();
     } else if (verdict === "give up") {

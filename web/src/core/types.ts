@@ -54,6 +54,8 @@ export interface PeerState {
   codec: Codec;
   grant: GrantBits;
   since: string;
+  /** Whether it sees what it is sent. */
+  picture?: "unknown" | "hidden" | "ok" | "black";
 }
 
 export type Phase = "starting" | "running" | "ending" | "ended";
@@ -196,6 +198,13 @@ export interface CursorImage {
   png: string;
 }
 
+/** One thing that the server logged about a session. */
+export interface LogLine {
+  at: string;
+  level: "debug" | "info" | "warn" | "error";
+  text: string;
+}
+
 // --- signaling, fenrir.v1 ---
 
 export interface Welcome {
@@ -238,5 +247,5 @@ export type ClientMessage =
   | { type: "offer"; id: number; sdp: string }
   | CandidateMessage
   | { type: "settings"; max_kbps: number }
-  | { type: "painted"; frames: number; rtp_timestamp: number }
+  | { type: "painted"; frames: number; rtp_timestamp: number; visible: boolean }
   | { type: "bye"; code: string };

@@ -1,6 +1,9 @@
-/** How long frames may arrive without being painted before a key frame is asked for, and before a new connection is, ms. */
+/**
+ * How long frames may arrive without being painted before a key frame is asked for, and before a new connection is, ms.
+ * In between, at 8 s, the server starts the encoder anew if nobody else sees its picture either.
+ */
 export const BLACK_MS = 5000;
-export const DEAD_MS = 10_000;
+export const DEAD_MS = 12_000;
 /** New connections because of a black picture before a person is asked. */
 const TRIES = 2;
 

@@ -4,7 +4,7 @@ import { browserParts } from "../core/connection";
 import { displaySize } from "../core/geometry";
 import { Player } from "../core/player";
 import type { Stats } from "../core/stats";
-import type { App, Cause, Limits, SessionPatch, SessionState } from "../core/types";
+import type { App, Cause, Limits, LogLine, SessionPatch, SessionState } from "../core/types";
 import { landscape } from "./art";
 import { explain, type Way } from "./causes";
 import { announce, confirm, fill, h, toast } from "./dom";
@@ -24,6 +24,9 @@ import { TypingPanel } from "./typing-panel";
 const STATS_MS = 500;
 /** How long a window has to keep its size before the display follows. */
 const RESIZE_MS = 400;
+
+/** Ends that one may want to look into. */
+const FAILURES = new Set(["media-failed", "desktop-failed", "app-failed", "app-exited", "no-picture", "no-encoder"]);
 
 export type PlayTarget = { app: App } | { session: string; watch: boolean };
 
@@ -53,6 +56,7 @@ export class Play {
   readonly #pointer = new PointerImage();
   readonly #cover = h("div", { class: "cover-box" });
   readonly #ribbon = h("div", { class: "ribbon", role: "status", hidden: true, data: { testid: "ribbon" } });
+  readonly #missing = h("div", { class: "missing", role: "status", hidden: true, data: { testid: "no-picture", code: "no-picture" } });
   readonly #unlock: HTMLButtonElement;
   readonly #badge = h("div", { class: "badge", hidden: true, data: { testid: "viewer-badge" } }, icon("eye"), "Watching");
   readonly #stats = new StatsPanel();
@@ -122,6 +126,7 @@ export class Play {
       this.#typing.element,
       this.#badge,
       this.#ribbon,
+      this.#missing,
       this.#unlock,
       this.#cover,
     );
@@ -243,6 +248,7 @@ export class Play {
       this.#size = size;
       this.#drawPointer();
     });
+    player.on("picture", ({ missing, detail }) => this.#pictureMissing(missing, detail));
     player.on("unstable", (unstable) => (unstable ? this.#say("The connection is shaky. Looking for another way…") : (this.#ribbon.hidden = true)));
     player.on("losing", () => this.#keepStill());
     player.on("waiting", ({ ms, attempt }) => {
@@ -319,9 +325,23 @@ export class Play {
 
   // --- what went wrong ---
 
+  /** Says over the last picture that no new one is seen, and what is being done about it. */
+  #pictureMissing(missing: boolean, detail: string): void {
+    const was = !this.#missing.hidden;
+    this.#missing.hidden = !missing || this.#error !== null;
+    if (this.#missing.hidden) {
+      fill(this.#missing);
+      if (was && !missing) announce("The picture is back.");
+      return;
+    }
+    const { title } = explain("no-picture");
+    fill(this.#missing, h("strong", {}, title), h("p", {}, sentence(detail)), h("p", { class: "code muted" }, "no-picture"));
+  }
+
   #fail(cause: Cause): void {
     this.#error = cause;
     this.#ribbon.hidden = true;
+    this.#missing.hidden = true;
     this.#unlock.hidden = true;
     this.#steps = null;
     if (this.#player?.capture.locked) this.#player.capture.unlock();
@@ -365,7 +385,9 @@ export class Play {
             },
           }),
     };
-    const panel = errorPanel(cause, ways, app?.title);
+    const id = this.#id;
+    const log = id && FAILURES.has(cause.code) ? (): Promise<LogLine[]> => this.#parts.api.log(id) : undefined;
+    const panel = errorPanel(cause, ways, app?.title, log);
     const art = this.#still.hidden ? h("div", { class: "cover-art" }, landscape(app?.id ?? "fenrir", "wide")) : null;
     fill(this.#cover, h("div", { class: "cover dim" }, art, panel));
     panel.querySelector<HTMLElement>("button")?.focus();
