@@ -345,6 +345,16 @@ func (p *supervisor) end(ctx context.Context) error {
 	return nil
 }
 
+// Orphan is a desktop of this server that no session owns any more.
+type Orphan = traces.Orphan
+
+// ReapOrphans ends and removes what desktops of this server have left under
+// runtimeRoot whose session owned does not know: that is there only after an end
+// that did not succeed. It blocks for 10 s at most; the error names what is left.
+func ReapOrphans(ctx context.Context, runtimeRoot string, owned func(session string) bool, log *slog.Logger) ([]Orphan, error) {
+	return traces.ReapOrphans(ctx, runtimeRoot, owned, log)
+}
+
 // ReapLeftovers ends and removes what the desktops of dead servers left under
 // runtimeRoot, the parent folder of every DesktopSpec.Runtime. It is called when a
 // server starts and touches nothing of a server that is alive. It returns how
