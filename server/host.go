@@ -15,8 +15,12 @@ import (
 	"fenrir/media/input"
 	"fenrir/media/screen"
 	"fenrir/media/worker"
+	"fenrir/server/blackbox"
+	"fenrir/server/canary"
 	"fenrir/server/catalog"
 	"fenrir/server/config"
+	"fenrir/server/events"
+	"fenrir/server/journal"
 	"fenrir/server/session"
 )
 
@@ -32,6 +36,12 @@ type host struct {
 	encoders session.Encoders           // what the probe found; set before the first request
 	guests   guests
 	roots    quota.Roots     // where sessions get control groups
+	books    journal.Books   // what was logged about each session
+	hub      events.Hub      // what happens, for admins and metrics
+	box      *blackbox.Box   // stacks and last words
+	canary   canary.Canary   // whether a frame can be encoded
+	orphans  atomic.Int64    // things without an owner, at the last look
+	unreaped []int           // media workers that survived SIGKILL, at the last look; the looker's own
 	life     context.Context // of the server: sessions live below it
 }
 
@@ -62,7 +72,8 @@ func (h *host) sessionConfig() session.Config {
 // start makes a session of an app. The errors are *media.Cause.
 func (h *host) start(app catalog.App, req session.Request) (*session.Session, error) {
 	return h.registry.Create(h.life, req, func(id session.ID) (session.Parts, error) {
-		log := h.log.With("session", string(id))
+		journal := h.books.Open(string(id), h.log)
+		log := journal.With("session", string(id))
 		home := app.Home
 		if home == "" {
 			home = catalog.HomeFor(h.cfg.Sessions.HomesDir, req.Owner.ID, app.ID)
@@ -85,9 +96,14 @@ func (h *host) start(app catalog.App, req session.Request) (*session.Session, er
 			Desktop: &desktop.Desktop{Exe: self, Args: []string{"desktop"}, Spec: spec, Roots: h.roots, Log: log},
 			Devices: &input.Devices{Log: log},
 			Source: func(_ media.Encoder, spec func(context.Context) (media.Spec, error)) session.Source {
-				return source{&worker.Process{Exe: self, Args: workerArgs(app.ID), Spec: spec, Log: log}, log}
+				return source{&worker.Process{
+					Exe: self, Args: workerArgs(app.ID), Spec: spec, Log: log,
+					Stacks: func(text string) { h.keepStacks(log, id, text) },
+				}, log}
 			},
 			Lease:      h.lease,
+			Tell:       h.tell,
+			Log:        journal,
 			Screenshot: screen.Screenshot,
 		}, nil
 	})
@@ -103,6 +119,24 @@ func (h *host) limits() media.Limits {
 		l.MemoryMiB = quota.MachineMiB() * 3 / 4
 	}
 	return l
+}
+
+// tell passes on what happens to a session.
+func (h *host) tell(ev media.Event) {
+	if ev.Kind == media.EventSessionEnded {
+		h.books.End(ev.Session)
+	}
+	h.hub.Publish(ev)
+}
+
+// keepStacks saves what a hung media worker was doing.
+func (h *host) keepStacks(log *slog.Logger, id session.ID, text string) {
+	path, err := h.box.Save("worker", "media worker of session "+string(id)+"\n\n"+text)
+	if err != nil {
+		log.Error("what the media worker was doing could not be kept", "err", err)
+		return
+	}
+	log.Warn("what the media worker was doing is kept", "file", path)
 }
 
 // source is a media worker as a session sees it.

@@ -99,12 +99,15 @@ func mebi(bytes *uint64) *int {
 	return &n
 }
 
-// ready implements API.Ready: can a session be started now?
+// ready implements API.Ready: can a session be started now? It tells what is
+// known and asks nobody.
 func (h *host) ready(context.Context) []api.Check {
 	c, err := h.encoders.Choose(h.encoders.Order)
 	encoder := api.Check{Name: "encoder", OK: err == nil, Detail: c.Encoder.Name}
 	if err != nil {
 		encoder.Detail = err.Error()
+	} else if a := h.canary.Last(); !a.OK && !a.At.IsZero() {
+		encoder.OK, encoder.Detail = false, a.Detail
 	}
 	places := api.Check{Name: "places", OK: len(h.registry.All()) < h.cfg.Sessions.MaxTotal}
 	if !places.OK {

@@ -33,6 +33,7 @@ commands:
   serve       serve players (what fenrir does without a command)
   playground  the built-in program, on the display that DISPLAY names
   user        list, add, remove persons and set passwords, while the server is down
+  doctor      look at this machine for what fenrir needs, and say what to do
   config      print a configuration file with every setting, its meaning and default
   version     print the version
 
@@ -65,6 +66,11 @@ func run(args []string) int {
 		err = serve(ctx, args, os.Stdout)
 	case "playground":
 		return playground.Main(ctx, args)
+	case "doctor":
+		var status int
+		if status, err = examine(ctx, args, os.Stdout); err == nil {
+			return status
+		}
 	case "user":
 		err = user(ctx, args, os.Stdin, os.Stdout)
 	case "config":

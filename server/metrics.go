@@ -8,7 +8,7 @@ import (
 
 // collectors are the metrics that the API does not know by itself.
 func collectors(players *browser.Server, h *host) []prometheus.Collector {
-	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}}
+	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}, &vitalMetrics{h}, &gpuMetrics{h}}
 }
 
 // playerMetrics shows what the browser door counts, at the moment of asking.
@@ -18,6 +18,8 @@ var (
 	peerLabels   = []string{"session", "peer", "transport", "codec"}
 	descEstimate = prometheus.NewDesc("fenrir_peer_estimate_kbps", "Bitrate that the path to a peer carries.", peerLabels, nil)
 	descRTT      = prometheus.NewDesc("fenrir_peer_rtt_seconds", "Round-trip time to a peer.", peerLabels, nil)
+	descSent     = prometheus.NewDesc("fenrir_peer_frames_sent_total", "Video frames sent to a peer.", peerLabels, nil)
+	descPainted  = prometheus.NewDesc("fenrir_peer_frames_painted_total", "Frames that a peer says it painted.", peerLabels, nil)
 	descLoss     = prometheus.NewDesc("fenrir_peer_loss_ratio", "Share of packets that a peer lost lately, 0 to 1.", peerLabels, nil)
 )
 
@@ -34,12 +36,15 @@ var totals = []struct {
 	{prometheus.NewDesc("fenrir_rtcp_plis_total", "Picture-loss and full-intra requests.", nil, nil), func(t browser.Totals) uint64 { return t.PLIs }},
 	{prometheus.NewDesc("fenrir_inputs_total", "Input events received.", nil, nil), func(t browser.Totals) uint64 { return t.Inputs }},
 	{prometheus.NewDesc("fenrir_inputs_refused_total", "Input packets that could not be read.", nil, nil), func(t browser.Totals) uint64 { return t.BadInputs }},
+	{prometheus.NewDesc("fenrir_units_unsent_total", "Frames and audio packets that found no path to their peer.", nil, nil), func(t browser.Totals) uint64 { return t.Unsent }},
+	{prometheus.NewDesc("fenrir_motion_lost_total", "Pointer movements that no message brought.", nil, nil), func(t browser.Totals) uint64 { return t.MotionLost }},
+	{prometheus.NewDesc("fenrir_news_dropped_total", "Cursor pictures and positions dropped because a peer was slow.", nil, nil), func(t browser.Totals) uint64 { return t.Drops }},
 	{prometheus.NewDesc("fenrir_frames_painted_total", "Frames that clients say they painted.", nil, nil), func(t browser.Totals) uint64 { return t.Painted }},
 }
 
 // Describe is prometheus.Collector's.
 func (*playerMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descEstimate, descRTT, descLoss} {
+	for _, d := range []*prometheus.Desc{descEstimate, descRTT, descLoss, descSent, descPainted} {
 		ch <- d
 	}
 	for _, t := range totals {
@@ -58,6 +63,8 @@ func (m *playerMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descEstimate, float64(p.Kbps))
 		gauge(descRTT, p.RTT.Seconds())
 		gauge(descLoss, p.Loss)
+		ch <- prometheus.MustNewConstMetric(descSent, prometheus.CounterValue, float64(p.Totals.Frames), labels...)
+		ch <- prometheus.MustNewConstMetric(descPainted, prometheus.CounterValue, float64(p.Totals.Painted), labels...)
 	}
 	for _, t := range totals {
 		ch <- prometheus.MustNewConstMetric(t.desc, prometheus.CounterValue, float64(t.value(stats.Totals)))

@@ -24,11 +24,13 @@ import (
 	"fenrir/media/desktop/quota"
 	"fenrir/media/worker"
 	"fenrir/server/api"
+	"fenrir/server/blackbox"
 	"fenrir/server/catalog"
 	"fenrir/server/cert"
 	"fenrir/server/config"
 	"fenrir/server/https"
 	"fenrir/server/session"
+	"fenrir/server/systemd"
 	"fenrir/signaling/browser"
 	"fenrir/signaling/tcp"
 	"fenrir/web"
@@ -70,6 +72,18 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer closing(log, "database", persons.Close)
+	box, crashed, err := blackbox.Open(filepath.Join(cfg.State.Dir, "stacks"))
+	if err != nil {
+		return err
+	}
+	defer closing(log, "stacks", box.Close)
+	if crashed != "" {
+		log.Error("an earlier server crashed; what it was doing is kept", "file", crashed)
+	}
+	manager := systemd.New(os.Getenv, os.Getpid())
+	if err := systemd.Forget(); err != nil {
+		return fmt.Errorf("tidy environment: %w", err)
+	}
 	if n, err := desktop.ReapLeftovers(ctx, cfg.State.RuntimeDir, log); err != nil {
 		log.Error("leftovers of an earlier server remain", "err", err)
 	} else if n > 0 {
@@ -78,7 +92,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 
 	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx)) // sessions outlive the signal until they are closed
 	defer endLife(context.Canceled)
-	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}, roots: quota.Settle()}
+	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}, roots: quota.Settle(), box: box}
 	h.log.Debug("control groups for sessions", "v2", h.roots.Unified, "controllers", h.roots.Controllers, "v1_pids", h.roots.Pids)
 	h.programs = catalog.New(catalog.Options{
 		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: log,
@@ -88,6 +102,8 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		Config: h.sessionConfig, Encoders: func() session.Encoders { return h.encoders }, Log: log,
 		MaxTotal: cfg.Sessions.MaxTotal, PerPerson: cfg.Sessions.MaxPerPerson,
 	}
+
+	h.readyCanary()
 
 	players := &browser.Server{
 		Attach: h.attach, Log: log, Network: network(cfg.Network),
@@ -113,7 +129,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		},
 		Version: version(), PublicOrigins: cfg.HTTP.PublicOrigins, TrustedProxies: proxies, HSTS: trusted,
 		CookieLifetime: cfg.Auth.CookieLifetime.Std(), MetricsAccess: cfg.Metrics.Access,
-		Collectors: collectors(players, h), Log: log,
+		Collectors: collectors(players, h), Events: &h.hub, Profiles: cfg.Debug.Pprof, Log: log,
 	}
 	handler, err := door.Handler()
 	if err != nil {
@@ -136,7 +152,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	var parts sync.WaitGroup
 	doorCtx, endDoors := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endDoors(context.Canceled)
-	failed := make(chan error, 3)
+	failed := make(chan error, 6)
 	start := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(doorCtx); err != nil {
@@ -146,18 +162,33 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	}
 	start("GPU watch", h.watchGPUs)
 	start("players", players.Run)
+	start("canary", h.canary.Run)
+	start("orphans", h.watchOrphans)
+	watch := h.watchdog(manager, listener.Addr())
+	start("watchdog", watch.Run)
 	start("https", func(ctx context.Context) error {
 		return (&https.Server{Handler: handler, Certificate: certificate, Log: log}).Serve(ctx, listener)
 	})
+	if err := manager.Ready("serving " + listener.Addr().String()); err != nil {
+		log.Error("service manager", "err", err)
+	}
 	select {
 	case <-ctx.Done():
 		log.Info("going down")
 	case err = <-failed: // a door that ends takes the server with it
 		log.Error("a door ended by itself", "err", err)
+		h.keepOwnStacks("a door ended by itself: " + err.Error())
+	}
+	if err := manager.Stopping(); err != nil {
+		log.Error("service manager", "err", err)
 	}
 	bounded, cancel := context.WithTimeout(life, shutdownBudget)
 	defer cancel()
-	err = errors.Join(err, h.registry.Close(bounded))
+	left := h.registry.Close(bounded)
+	if left != nil {
+		h.keepOwnStacks("sessions did not end in time: " + left.Error())
+	}
+	err = errors.Join(err, left)
 	endDoors(&media.Cause{Code: media.CauseShutdown})
 	parts.Wait() // each part bounds its own end
 	close(failed)
@@ -186,6 +217,7 @@ func (h *host) probe(ctx context.Context) {
 	if c, err := h.encoders.Choose(h.encoders.Order); err != nil {
 		h.log.Error("no encoder: sessions will be refused", "err", err)
 	} else {
+		h.canary.Begin(nil, time.Since(began))
 		h.log.Info("encoder chosen", "encoder", c.Encoder.Name, "element", c.Encoder.Element, "reason", c.Reason, "took", time.Since(began).Round(time.Millisecond))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fenrir/media"
 	"fenrir/server/api"
 	"fenrir/server/auth"
+	"fenrir/server/journal"
 	"fenrir/server/session"
 	"fenrir/signaling"
 )
@@ -73,6 +74,12 @@ func (s store) End(id string, cause *media.Cause) (<-chan struct{}, bool) {
 	}
 	x.End(cause)
 	return x.Done(), true
+}
+
+// Log implements api.Sessions.
+func (s store) Log(id string) ([]journal.Line, int) {
+	lines, dropped, _ := s.h.books.Lines(id) // of a session that is forgotten there are none
+	return lines, dropped
 }
 
 // Watch implements api.Sessions.

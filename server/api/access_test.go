@@ -12,6 +12,7 @@ import (
 	"fenrir/media"
 	"fenrir/server/auth"
 	"fenrir/server/config"
+	"fenrir/server/events"
 )
 
 func TestFirstRun(t *testing.T) {
@@ -74,6 +75,13 @@ func TestWhoMayDoWhat(t *testing.T) {
 	admin, owner, other := d.as("admin", auth.Admin), d.as("owner", auth.Player), d.as("other", auth.Player)
 	nobody := d.client()
 	victim := d.as("victim", auth.Player)
+	for range events.Listeners { // one more is refused, where a stream would not end
+		_, stop, err := d.events.Listen(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+	}
 	const json = "application/json"
 	// want: statuses for anonymous, another player, the owner, an admin.
 	// {session} is the owner's, fresh for each call; {token} is too.
@@ -103,6 +111,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"PATCH /api/sessions/{session}", `{"fps":30}`, [4]int{401, 404, 200, 200}},
 		{"DELETE /api/sessions/{session}", "", [4]int{401, 404, 204, 204}},
 		{"GET /api/sessions/{session}/screenshot", "", [4]int{401, 404, 200, 200}},
+		{"GET /api/sessions/{session}/log", "", [4]int{401, 404, 200, 200}},
+		{"GET /debug/pprof/goroutine", "", [4]int{401, 403, 403, 200}},
+		{"GET /debug/pprof/profile?seconds=21", "", [4]int{401, 403, 403, 422}},
+		{"GET /debug/pprof/nothing", "", [4]int{401, 403, 403, 404}},
+		{"GET /api/events", "", [4]int{401, 403, 403, 503}}, // the hub is full
 		{"GET /api/sessions/{session}/events", "", [4]int{401, 404, 200, 200}},
 		{"GET /api/sessions/{session}/signal", "", [4]int{401, 404, 426, 426}},
 		{"POST /api/sessions/{session}/whep", "v=0", [4]int{401, 404, 201, 201}},
@@ -166,7 +179,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 		}
 		plain, _, _ := strings.Cut(path, "?")
-		plain = strings.NewReplacer("{session}", "{id}", "{token}", "{id}", "{victim}", "{id}", "/whep/p", "/whep/{peer}", "playground", "{id}").Replace(plain)
+		plain = strings.NewReplacer("{session}", "{id}", "{token}", "{id}", "{victim}", "{id}", "/whep/p", "/whep/{peer}", "playground", "{id}", "/pprof/goroutine", "/pprof/{name}", "/pprof/profile", "/pprof/{name}", "/pprof/nothing", "/pprof/{name}").Replace(plain)
 		if plain == "/" {
 			plain = "/*"
 		}

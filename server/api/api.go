@@ -2,7 +2,7 @@
 // sessions one owns, and the page itself. It promises that every request has a
 // size limit and a deadline, that nobody reaches another one's session, and that
 // every refusal is a problem document with a code from one table. It imports
-// chi and Prometheus, the noun packages auth and catalog beside it, and media;
+// chi and Prometheus, the noun packages beside it, and media;
 // sessions and the other doors are handed in.
 package api
 
@@ -28,6 +28,7 @@ import (
 	"fenrir/server/api/problem"
 	"fenrir/server/auth"
 	"fenrir/server/catalog"
+	"fenrir/server/journal"
 )
 
 // Sessions are the running programs. Its methods do not block but where it is
@@ -52,6 +53,9 @@ type Sessions interface {
 	Watch(ctx context.Context, id string) (next func(context.Context) (media.SessionState, error), ok bool)
 	// Screenshot is the display as PNG, within 2 s.
 	Screenshot(ctx context.Context, id string) ([]byte, error)
+	// Log is what was logged about a session, oldest first, and how many older
+	// lines were dropped. Of a session that ended it is kept for a while.
+	Log(id string) (lines []journal.Line, dropped int)
 }
 
 // Apps is the catalogue.
@@ -99,7 +103,9 @@ type API struct {
 	// Info fills in what /api/server tells; Limits and Version are added.
 	Info func(ctx context.Context) ServerInfo
 	// Ready is asked by /readyz; nothing to check means ready. May be nil.
-	Ready  func(ctx context.Context) []Check
+	Ready func(ctx context.Context) []Check
+	// Events are what admins can listen to.
+	Events Events
 	Web    fs.FS // the page; index.html at its root
 	Limits Limits
 
@@ -110,6 +116,7 @@ type API struct {
 	CookieLifetime time.Duration
 	MetricsAccess  string                 // as in package config
 	Collectors     []prometheus.Collector // further metrics. May be nil
+	Profiles       bool                   // serve /debug/pprof to admins
 	Log            *slog.Logger
 	Now            func() time.Time // nil: time.Now
 
@@ -120,7 +127,8 @@ type API struct {
 	docsPolicy string
 	isSetUp    atomic.Bool   // an admin exists; never becomes false again
 	readWithin time.Duration // bound of a body's arrival
-	heartbeat  time.Duration // of the event stream
+	heartbeat  time.Duration // of the event streams
+	sendWithin time.Duration // bound of one write to them
 	live       live
 }
 
@@ -204,6 +212,7 @@ func (a *API) Handler() (http.Handler, error) {
 		a.Now = time.Now
 	}
 	a.readWithin, a.heartbeat = cmp.Or(a.readWithin, bodyWithin), cmp.Or(a.heartbeat, heartbeat)
+	a.sendWithin = cmp.Or(a.sendWithin, eventWithin)
 	a.Limits.MinWidth, a.Limits.MaxWidth = minWidth, maxWidth
 	a.Limits.MinHeight, a.Limits.MaxHeight = minHeight, maxHeight
 	a.Limits.MinFPS = minFPS
@@ -260,17 +269,20 @@ func (a *API) routes() chi.Router {
 		r.Patch("/api/sessions/{id}", a.patchSession)
 		r.Delete("/api/sessions/{id}", a.deleteSession)
 		r.Get("/api/sessions/{id}/screenshot", a.getScreenshot)
+		r.Get("/api/sessions/{id}/log", a.getLog)
 		r.Group(func(r chi.Router) {
 			r.Use(a.requireAdmin)
 			r.Get("/api/users", a.getUsers)
 			r.Post("/api/users", a.postUser)
 			r.Patch("/api/users/{id}", a.patchUser)
 			r.Delete("/api/users/{id}", a.deleteUser)
+			r.Get("/debug/pprof/{name}", a.getProfile)
 		})
 	})
 	r.Group(func(r chi.Router) { // other doors, and what lasts
 		r.Use(a.crossOrigin, a.requirePerson)
 		r.Get("/api/sessions/{id}/events", a.getEvents)
+		r.With(a.requireAdmin).Get("/api/events", a.getServerEvents)
 		r.Get("/api/sessions/{id}/signal", a.getSignal)
 		r.Group(func(r chi.Router) {
 			r.Use(within(answerWithin), limitBody(sdpLimit))

@@ -27,7 +27,9 @@ import (
 	"fenrir/server/catalog"
 	"fenrir/server/cert"
 	"fenrir/server/config"
+	"fenrir/server/events"
 	"fenrir/server/https"
+	"fenrir/server/journal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -180,6 +182,10 @@ func (f *fakeSessions) Watch(_ context.Context, id string) (func(context.Context
 	}, true
 }
 
+func (f *fakeSessions) Log(id string) ([]journal.Line, int) {
+	return []journal.Line{{At: time.Now(), Level: "warn", Text: "the log of " + id}}, 3
+}
+
 func (f *fakeSessions) Screenshot(_ context.Context, id string) ([]byte, error) {
 	if _, ok := f.Get(id); !ok {
 		return nil, &media.Cause{Code: media.CauseSessionGone}
@@ -198,6 +204,7 @@ type door struct {
 	log      *safeBuffer
 	signals  chan signalCall
 	token    string // for setup
+	events   events.Hub
 }
 
 type signalCall struct {
@@ -244,7 +251,7 @@ func open(t *testing.T, adjust ...func(*API)) *door {
 	apps := catalog.New(catalog.Options{Exe: "/bin/fenrir", Config: config.Catalog{Playground: true},
 		Apps: []config.App{{ID: "game", Title: "Game", Command: []string{"/bin/true"}, Width: 800, Height: 600, FPS: 30}}})
 	d.api = &API{
-		Auth: d.store, Sessions: d.sessions, Apps: apps, Log: log, Version: "test", CookieLifetime: time.Hour, MetricsAccess: config.MetricsAdmin,
+		Auth: d.store, Sessions: d.sessions, Apps: apps, Log: log, Version: "test", CookieLifetime: time.Hour, MetricsAccess: config.MetricsAdmin, Events: &d.events, Profiles: true,
 		Limits: Limits{Width: 1280, Height: 720, FPS: 60, MaxFPS: 120, MinKbps: 300, MaxKbps: 50000, MaxSessions: 8, MaxPerPerson: 3, MaxPeers: 8, Codecs: []string{"h264", "vp8"}},
 		Web: fstest.MapFS{
 			"index.html":             {Data: []byte("<!doctype html><title>Fenrir</title>")},

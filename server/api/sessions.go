@@ -270,22 +270,10 @@ func (a *API) getEvents(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, problem.ErrNoSession)
 		return
 	}
-	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil {
-		a.fail(w, r, fmt.Errorf("lift the read deadline: %w", err))
+	send, err := a.sse(w)
+	if err != nil {
+		a.fail(w, r, err)
 		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
-	send := func(format string, args ...any) error {
-		if err := rc.SetWriteDeadline(time.Now().Add(eventWithin)); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, format, args...); err != nil {
-			return err
-		}
-		return rc.Flush()
 	}
 	err = a.stream(ctx, next, send)
 	a.Log.DebugContext(ctx, "event stream over", "request", visitOf(r).id, "session", s.ID, "cause", err)

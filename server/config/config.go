@@ -25,6 +25,7 @@ type Config struct {
 	Display  Display  `toml:"display"`
 	Auth     Auth     `toml:"auth"`
 	Metrics  Metrics  `toml:"metrics"`
+	Debug    Debug    `toml:"debug"`
 	Log      Log      `toml:"log"`
 	Catalog  Catalog  `toml:"catalog"`
 	Apps     []App    `toml:"apps"`
@@ -133,6 +134,11 @@ type Metrics struct {
 	Access string `toml:"access"`
 }
 
+// Debug is what helps those who look into the server.
+type Debug struct {
+	Pprof bool `toml:"pprof"` // /debug/pprof, for admins
+}
+
 // Log is what is written to standard error.
 type Log struct {
 	Level  string `toml:"level"`  // "debug", "info", "warn", "error"
@@ -182,6 +188,7 @@ func Default() Config {
 		// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
 		Auth:    Auth{CookieLifetime: Duration(30 * 24 * time.Hour), MaxLogins: 16, Argon2MemoryMiB: 64, Argon2Passes: 3, Argon2Lanes: 4, Argon2Parallel: 2, LoginsPerMinute: 10, LoginBurst: 5},
 		Metrics: Metrics{Access: MetricsAdmin},
+		Debug:   Debug{Pprof: true},
 		Log:     Log{Level: "info", Format: "text"},
 		Catalog: Catalog{Playground: true, DesktopEntries: true, GamesOnly: true, Dirs: []string{}, Include: []string{}, Exclude: []string{}},
 		Apps:    []App{},

@@ -22,14 +22,25 @@ type Metrics struct {
 	Handler http.Handler
 }
 
+// requestTimes is what requests take.
+func requestTimes() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "fenrir_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer; connections for websockets.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	}, []string{"route", "method", "status"})
+}
+
+// Own are the collectors that every registry has, fresh ones.
+func Own(sessions func() []media.SessionState) []prometheus.Collector {
+	return []prometheus.Collector{requestTimes(), &sessionMetrics{sessions}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}
+}
+
 // New makes the registry. sessions lists the living ones and does not block.
 func New(sessions func() []media.SessionState, more ...prometheus.Collector) *Metrics {
 	reg := prometheus.NewRegistry()
-	m := &Metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "fenrir_http_request_duration_seconds", Help: "Time from a request's header to the end of its answer; connections for websockets.",
-		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-	}, []string{"route", "method", "status"})}
-	reg.MustRegister(m.requests, &sessionMetrics{sessions}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own := Own(sessions)
+	m := &Metrics{requests: own[0].(*prometheus.HistogramVec)}
+	reg.MustRegister(own...)
 	reg.MustRegister(more...)
 	m.Handler = promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
 	return m
@@ -57,12 +68,13 @@ var (
 	descPeers    = prometheus.NewDesc("fenrir_peers", "Attached connections by transport and codec.", []string{"transport", "codec"}, nil)
 	descEncoders = prometheus.NewDesc("fenrir_encoders", "Running encoders by name.", []string{"encoder", "codec", "hardware"}, nil)
 	descKbps     = prometheus.NewDesc("fenrir_encoder_target_kbps", "Sum of the bitrates that running encoders aim at, by name.", []string{"encoder", "codec"}, nil)
+	descPictures = prometheus.NewDesc("fenrir_peers_by_picture", "Attached connections by whether they see what they are sent: ok, black, hidden, unknown.", []string{"picture"}, nil)
 	descRestarts = prometheus.NewDesc("fenrir_session_worker_restarts", "Replaced media workers of a living session.", []string{"session"}, nil)
 )
 
 // Describe is prometheus.Collector's.
 func (*sessionMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descSessions, descPeers, descEncoders, descKbps, descRestarts} {
+	for _, d := range []*prometheus.Desc{descSessions, descPeers, descEncoders, descKbps, descPictures, descRestarts} {
 		ch <- d
 	}
 }
@@ -71,6 +83,7 @@ func (*sessionMetrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 	phases := map[media.Phase]int{media.Starting: 0, media.Running: 0, media.Ending: 0}
 	peers := map[[2]string]int{}
+	pictures := map[media.Picture]int{media.PictureOK: 0, media.PictureBlack: 0, media.PictureHidden: 0, media.PictureUnknown: 0}
 	encoders := map[[3]string]int{}
 	kbps := map[[2]string]int{}
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
@@ -80,6 +93,7 @@ func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 		phases[s.Phase]++
 		for _, p := range s.Peers {
 			peers[[2]string{p.Transport, string(p.Codec)}]++
+			pictures[p.Picture]++
 		}
 		for _, v := range s.Video {
 			encoders[[3]string{v.Encoder, string(v.Codec), strconv.FormatBool(v.Hardware)}]++
@@ -92,6 +106,9 @@ func (m *sessionMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for k, n := range peers {
 		gauge(descPeers, n, k[0], k[1])
+	}
+	for p, n := range pictures {
+		gauge(descPictures, n, string(p))
 	}
 	for k, n := range encoders {
 		gauge(descEncoders, n, k[0], k[1], k[2])
