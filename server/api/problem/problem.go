@@ -100,6 +100,7 @@ func Kinds() []Kind {
 		{nil, media.CauseUser, http.StatusConflict, ended},
 		{nil, media.CauseIdle, http.StatusConflict, ended},
 		{nil, media.CauseMaxAge, http.StatusConflict, ended},
+		{nil, media.CauseLimit, http.StatusConflict, ended},
 		{nil, media.CauseRevoked, http.StatusConflict, "The right to it was taken away"},
 		{nil, media.CauseSuperseded, http.StatusConflict, "The same client connected again elsewhere"},
 		{nil, media.CauseLeft, http.StatusConflict, "The player has left"},
