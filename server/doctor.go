@@ -47,8 +47,9 @@ func examine(ctx context.Context, args []string, out *os.File) (int, error) {
 	cfg, err := config.Load(*path, os.Environ())
 	var checks []doctor.Check
 	if err != nil {
+		wrong := strings.ReplaceAll(err.Error(), "\n", "; ")
 		checks = append(checks, doctor.Check{Name: "configuration", Look: func(context.Context) doctor.Result {
-			return doctor.Failf("Mend what is named; \"fenrir config\" prints every setting with its meaning.", "%v", strings.ReplaceAll(err.Error(), "\n", "; "))
+			return doctor.Failf("Mend what is named; \"fenrir config\" prints every setting with its meaning.", "%s.", wrong)
 		}})
 		if cfg, err = config.Load("", homeOnly(os.Environ())); err != nil {
 			return 2, err

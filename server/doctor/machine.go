@@ -83,7 +83,7 @@ func Limits(sessions int) func(context.Context) Result {
 			return Warnf("", "Limits cannot be read: %v.", err)
 		}
 		needFiles, needProcs := uint64(256+64*sessions), uint64(64+64*sessions)
-		found := fmt.Sprintf("%s open files (the runtime raises %d to it), %s processes", number(files.Max), files.Cur, number(procs.Cur))
+		found := fmt.Sprintf("%s open files, %s processes", number(files.Max), number(procs.Cur))
 		pids := ""
 		if n, where, ok := pidsMax(); ok {
 			found += fmt.Sprintf(", %d in the control group", n)
@@ -163,7 +163,7 @@ func ControlGroups(context.Context) Result {
 		}
 		return Good("Control groups: version 2, writable.")
 	}
-	return Good("Control groups: version 1. Limits per session rest on ulimits.")
+	return Good("Control groups: version 1. Limits of a session are held by what that allows and by measuring.")
 }
 
 // Namespaces tells whether a user may make namespaces, which some programs' own

@@ -41,6 +41,10 @@ type paint struct {
 func (w *paint) take(r media.Paint, now time.Time) (painted bool) {
 	painted = r.Frames > w.frames
 	stale := !w.at.IsZero() && now.Sub(w.at) > reportFresh // it slept: what it owes is not of its waking time
+	fine := w.at                                           // all was well at the last report
+	if fine.IsZero() {
+		fine = now
+	}
 	w.at, w.visible = now, r.Visible
 	switch {
 	case r.Frames != w.frames, !r.Visible, stale:
@@ -49,7 +53,7 @@ func (w *paint) take(r media.Paint, now time.Time) (painted bool) {
 	case r.Sent <= w.owed:
 		w.since = time.Time{}
 	case w.since.IsZero():
-		w.since = now
+		w.since = fine
 	}
 	return painted
 }

@@ -52,8 +52,7 @@ func watched(t *testing.T) (*Session, *fakeHost, *teller) {
 	return s, h, r
 }
 
-// seconds lets a peer report once a second; sent grows by 60 each time, painted
-// by what it is given.
+// reporter reports for a peer, in totals.
 type reporter struct {
 	p             *Peer
 	sent, painted uint64
