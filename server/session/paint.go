@@ -93,6 +93,7 @@ func (p *Peer) Painted(r media.Paint) {
 		s.mu.Unlock()
 		return
 	}
+	r.Visible = r.Visible && !p.away
 	before, wasTold := p.paint.picture(), p.paint.told
 	if p.paint.take(r, now) {
 		p.rung.fruitless = 0
@@ -132,7 +133,7 @@ func (p *Peer) Painted(r media.Paint) {
 // it. Called with mu held.
 func (s *Session) nobodyPaints(r *rung, now time.Time) bool {
 	for _, p := range s.peers {
-		if p.rung != r || p.paint.picture() == media.PictureHidden && now.Sub(p.paint.at) <= reportFresh {
+		if p.rung != r || p.away || p.paint.picture() == media.PictureHidden && now.Sub(p.paint.at) <= reportFresh {
 			continue
 		}
 		if p.paint.black(now) < blackAfter || now.Sub(p.paint.at) > reportFresh {
