@@ -129,12 +129,13 @@ type Spec struct {
 	Audio   *AudioSpec // nil: no audio
 }
 
-// VideoSpec asks for one encoded video stream of the display at its full size.
+// VideoSpec asks for one encoded video stream of the display.
 type VideoSpec struct {
 	Encoder string // Encoder.Name of an entry that the probe found working
 	Codec   Codec
 	FPS     int  // upper bound of frames a second, 1…240
 	Kbps    int  // initial bitrate, kbit/s
+	Scale   int  // percent of the display's width and height, 25…100; 0 is 100, and so is anything with Cursor
 	Cursor  bool // composite the cursor into the picture (for clients that cannot draw it)
 }
 
@@ -152,14 +153,16 @@ const (
 	OrderKeyFrame OrderKind = "key-frame" // next frame is an IDR; a frame is made at once even on a static screen
 	OrderBitrate  OrderKind = "bitrate"   // Kbps, applied without restart
 	OrderFPS      OrderKind = "fps"       // FPS, applied without restart
+	OrderScale    OrderKind = "scale"     // Scale; the encoder begins anew with a key frame
 	OrderStop     OrderKind = "stop"      // end politely
 )
 
 // Order is one message from the session to its media worker.
 type Order struct {
-	Kind OrderKind
-	Kbps int `json:",omitempty"`
-	FPS  int `json:",omitempty"`
+	Kind  OrderKind
+	Kbps  int `json:",omitempty"`
+	FPS   int `json:",omitempty"`
+	Scale int `json:",omitempty"` // percent of the display's width and height, 25…100
 }
 
 // ReportKind says what a Report tells.

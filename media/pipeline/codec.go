@@ -204,7 +204,16 @@ func (c *codec) setSize(width, height int) error {
 	return nil
 }
 
-// picture converts a frame, of the size that was set, into the present picture.
+// scaleFrom says that frames are of this size and are to be made smaller.
+func (c *codec) scaleFrom(width, height int) error {
+	if C.fenrir_source_scale(&c.source, C.int(width), C.int(height)) != C.FENRIR_OK {
+		return fmt.Errorf("scale pictures of %d×%d: no memory", width, height)
+	}
+	return nil
+}
+
+// picture converts a frame, of the size that was set or scaled from, into the
+// present picture.
 func (c *codec) picture(f capture.Frame) error {
 	if C.fenrir_source_picture(&c.source, unsafe.Pointer(unsafe.SliceData(f.Pixels)), C.int(f.Stride)) != C.FENRIR_OK {
 		return errors.New("convert picture: refused")

@@ -59,9 +59,24 @@ static int convert(GstVideoFrame *f, const uint8_t *bgrx, int stride, int x, int
 	}
 }
 
+int fenrir_source_scale(fenrir_source *s, int from_width, int from_height) {
+	g_free(s->smaller);
+	s->smaller = g_try_malloc((gsize)4 * GST_VIDEO_INFO_WIDTH(&s->info) * GST_VIDEO_INFO_HEIGHT(&s->info));
+	s->from_width = from_width;
+	s->from_height = from_height;
+	return s->smaller ? FENRIR_OK : FENRIR_REFUSED;
+}
+
 int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride) {
 	GstBuffer *b = NULL;
 	GstVideoFrame f;
+	if (s->smaller) {
+		int width = GST_VIDEO_INFO_WIDTH(&s->info), height = GST_VIDEO_INFO_HEIGHT(&s->info);
+		if (ARGBScale(bgrx, stride, s->from_width, s->from_height, s->smaller, 4 * width, width, height, kFilterBox))
+			return FENRIR_REFUSED;
+		bgrx = s->smaller;
+		stride = 4 * width;
+	}
 	if (gst_buffer_pool_acquire_buffer(s->pool, &b, NULL) != GST_FLOW_OK)
 		return FENRIR_REFUSED;
 	if (!gst_video_frame_map(&f, &s->info, b, GST_MAP_WRITE)) {
@@ -113,6 +128,8 @@ int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key)
 }
 
 void fenrir_source_free(fenrir_source *s) {
+	g_free(s->smaller);
+	s->smaller = NULL;
 	if (s->picture)
 		gst_clear_buffer(&s->picture);
 	if (s->pool) {

@@ -44,8 +44,9 @@ type video struct {
 	fps           int           // nominal frames a second, as the encoder is told
 	nominal       time.Duration // between frames of that rate
 	count         int64         // frames pushed
-	width, height int
-	damaged       media.Stamp // when the change was told that is not in a picture yet
+	width, height int           // of the picture
+	display       [2]int        // width and height, even
+	damaged       media.Stamp   // when the change was told that is not in a picture yet
 	picture       media.Stages
 	moving        int         // new pictures in a row
 	pushed        media.Stamp // the oldest frame that is with the encoder
@@ -92,7 +93,9 @@ func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec
 // whenever that changes: not every encoder can change its size, and what is best
 // to do depends on it.
 func (v *video) encode(entry encoders.Entry) error {
-	v.width, v.height = evenSize(v.screen)
+	w, h := evenSize(v.screen)
+	v.display = [2]int{w, h}
+	v.width, v.height = v.scaled(w), v.scaled(h)
 	if v.codec != nil {
 		if err := v.codec.close(); err != nil {
 			return err
@@ -108,6 +111,11 @@ func (v *video) encode(entry encoders.Entry) error {
 	if err := v.codec.setSize(v.width, v.height); err != nil {
 		return err
 	}
+	if v.display != [2]int{v.width, v.height} {
+		if err := v.codec.scaleFrom(w, h); err != nil {
+			return err
+		}
+	}
 	if err := v.codec.play(); err != nil {
 		return err
 	}
@@ -118,6 +126,14 @@ func (v *video) encode(entry encoders.Entry) error {
 func evenSize(s *capture.Screen) (width, height int) {
 	width, height = s.Size()
 	return max(width&^1, 2), max(height&^1, 2)
+}
+
+// scaled is a length of the display as it is encoded, even.
+func (v *video) scaled(n int) int {
+	if v.spec.Cursor || v.spec.Scale == 0 {
+		return n
+	}
+	return max(n*min(max(v.spec.Scale, 25), 100)/100&^1, 2)
 }
 
 // change makes a new encoder in the place of the present one. Hardware may need
@@ -170,7 +186,9 @@ func (v *video) run(ctx context.Context, orders <-chan media.Order) error {
 		case d := <-v.done:
 			v.back(d)
 		case o := <-orders:
-			v.obey(o)
+			if err := v.obey(o); err != nil {
+				return err
+			}
 		case <-alarm.C:
 		case <-pointer:
 			moved, err := v.screen.Pointer(ctx)
@@ -236,7 +254,7 @@ func (v *video) learn(n capture.News) error {
 		return nil
 	}
 	width, height := evenSize(v.screen)
-	if width == v.width && height == v.height {
+	if v.display == [2]int{width, height} {
 		return nil
 	}
 	if err := v.change(); err != nil {
@@ -399,11 +417,17 @@ func (v *video) back(d done) {
 func (v *video) smallFrame() int { return 64 + v.width*v.height/256/16 }
 
 // obey carries an order out.
-func (v *video) obey(o media.Order) {
+func (v *video) obey(o media.Order) error {
 	switch o.Kind {
 	case media.OrderKeyFrame:
 		v.pacer.WantKey()
-		return
+		return nil
+	case media.OrderScale:
+		v.spec.Scale = o.Scale
+		if v.scaled(v.display[0]) == v.width && v.scaled(v.display[1]) == v.height {
+			return nil
+		}
+		return v.change()
 	case media.OrderBitrate:
 		v.spec.Kbps = max(o.Kbps, 1)
 	case media.OrderFPS:
@@ -411,6 +435,7 @@ func (v *video) obey(o media.Order) {
 		v.pacer.SetFPS(v.spec.FPS)
 	}
 	v.codec.setKbps(v.kbps())
+	return nil
 }
 
 // beat tells the parent that the loop goes round and the encoder gives back

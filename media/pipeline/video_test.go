@@ -549,6 +549,38 @@ func TestDisplayChangesItsSize(t *testing.T) {
 	})
 }
 
+// TestPictureIsEncodedSmaller orders other sizes than the display's while it runs.
+func TestPictureIsEncodedSmaller(t *testing.T) {
+	software(t, func(t *testing.T, e encoders.Entry) {
+		s := newStage(t, e, 1280, 720, nil)
+		for i, c := range []struct{ scale, width, height int }{{75, 960, 540}, {50, 640, 360}, {100, 1280, 720}} {
+			s.orders <- media.Order{Kind: media.OrderScale, Scale: c.scale}
+			s.until(t, 5*time.Second, "unit of the size", func() bool {
+				u := s.video[len(s.video)-1]
+				return int(u.Width) == c.width && int(u.Height) == c.height
+			})
+			for n := range s.n() {
+				if u := s.unit(n); int(u.Width) == c.width && n > 0 && int(s.unit(n-1).Width) != c.width && !u.Key {
+					t.Errorf("the first unit of %d×%d is no key frame", c.width, c.height)
+				}
+			}
+			colour := []uint32{0xd04010, 0x10a0d0, 0x80d020}[i]
+			s.brush.fill(colour, 1280-80, 720-80, 80, 80)
+			s.brush.sync()
+			s.decoder = nil // as a browser's, it begins anew
+			for n := s.n() - 1; n >= 0 && int(s.unit(n).Width) == c.width; n-- {
+				s.decoded = n
+			}
+			s.shows("corner of the smaller picture", c.width-20, c.height-20, colour)
+		}
+		for _, r := range s.reports {
+			if r.Kind == media.ReportResized {
+				t.Errorf("the display is said to have changed to %d×%d", r.Width, r.Height)
+			}
+		}
+	})
+}
+
 func TestCountersOnlyRise(t *testing.T) {
 	e, _ := encoders.Find("x264")
 	s := newStage(t, e, 640, 360, nil)

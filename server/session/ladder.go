@@ -33,7 +33,7 @@ func (s *Session) startRung(choice Choice) *rung {
 	r := &rung{
 		s: s, choice: choice, audio: audio, cancel: cancel,
 		orders: make(chan media.Order, 32),
-		kbps:   min(s.cfg.StartKbps, s.maxKbps), fps: s.fps,
+		kbps:   min(s.cfg.StartKbps, s.maxKbps), fps: s.fps, scale: 100,
 		unwatched: time.Now(),
 	}
 	r.video = NewFanout(media.Video, r.askKey)

@@ -295,13 +295,14 @@ func (p *Peer) Detach(cause *media.Cause) {
 	p.s.changed()
 }
 
-// steer sets each encoder's bitrate to what its slowest player can take; those
-// who only watch have a say only where nobody plays, and never raise a cap. Who
-// sets no cap is not given more than the picture can use.
+// steer sets each encoder's bitrate, and what follows from it, to what its slowest
+// player can take; those who only watch have a say only where nobody plays, and
+// never raise a cap. Who sets no cap is not given more than the picture can use.
 func (s *Session) steer() {
 	type order struct {
-		r    *rung
-		kbps int
+		r     *rung
+		kbps  int
+		known bool // of a path
 	}
 	var orders []order
 	s.mu.Lock()
@@ -329,11 +330,15 @@ func (s *Session) steer() {
 		} else if watchers > 0 {
 			kbps = watchers
 		}
-		orders = append(orders, order{r, max(min(kbps, s.maxKbps), s.cfg.MinKbps)})
+		orders = append(orders, order{r, max(min(kbps, s.maxKbps), s.cfg.MinKbps), players+watchers > 0})
 	}
+	fps, width, height := s.fps, s.width, s.height
 	s.mu.Unlock()
 	for _, o := range orders {
 		o.r.steer(o.kbps)
+		if o.known {
+			o.r.shape(fps, width, height)
+		}
 	}
 }
 

@@ -39,7 +39,9 @@ type rung struct {
 	kbps     int        // target
 	raised   time.Time  // when kbps last went up
 	fps      int        // what the encoder was told
-	keyAt    time.Time  // when a key frame was last ordered
+	scale    int        // the same, percent of the picture's width and height
+	stair    stair
+	keyAt    time.Time // when a key frame was last ordered
 	keyTimer *time.Timer
 	element  string                  // from the worker's ready report
 	frames   uint64                  // of this life
@@ -103,10 +105,15 @@ func abs(n int) int {
 	return n
 }
 
-// setFPS tells the encoder its upper bound; a rung that nobody watches runs at 1.
+// setFPS tells the encoder its upper bound, or less where the bitrate is too low
+// for it; a rung that nobody watches runs at 1.
 func (r *rung) setFPS(fps int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if fps > 1 {
+		all := steps(fps)
+		fps = all[min(r.stair.at, len(all)-1)].fps
+	}
 	if fps == r.fps {
 		return
 	}
@@ -147,7 +154,7 @@ func (r *rung) spec(ctx context.Context) (media.Spec, error) {
 		Sound:   sound,
 		Video: &media.VideoSpec{
 			Encoder: r.choice.Encoder.Name, Codec: r.choice.Encoder.Codec,
-			FPS: r.fps, Kbps: r.kbps,
+			FPS: r.fps, Kbps: r.kbps, Scale: r.scale,
 		},
 	}
 	if r.audio && r.s.cfg.Audio != nil {

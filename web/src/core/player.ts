@@ -216,7 +216,7 @@ export class Player extends Emitter<PlayerEvents> {
       this.#seen();
       this.emit("painted", { first });
     });
-    paint.on("frame", (size) => this.emit("size", size));
+    paint.on("frame", (size) => this.emit("size", this.#displaySize(size)));
     this.on("size", ({ width, height }) => capture.setPicture(width, height));
     capture.on("locked", (locked) => (cursor.own = this.#ownPointer(locked)));
     capture.on("touch", () => (cursor.own = this.#ownPointer(capture.locked)));
@@ -224,8 +224,19 @@ export class Player extends Emitter<PlayerEvents> {
     capture.on("gesture", () => sound.unlock());
     this.#options.video.addEventListener("resize", () => {
       const { videoWidth: width, videoHeight: height } = this.#options.video;
-      if (width > 0 && height > 0) this.emit("size", { width, height });
+      if (width > 0 && height > 0) this.emit("size", this.#displaySize({ width, height }));
     });
+  }
+
+  /**
+   * The display's size that a picture stands for: on a slow path it is encoded
+   * smaller, and the pointer is told of in pixels of the display.
+   */
+  #displaySize(picture: { width: number; height: number }): { width: number; height: number } {
+    const s = this.#session;
+    if (!s || picture.width >= s.width || picture.height >= s.height) return picture;
+    const slant = Math.abs((picture.width * s.height) / (picture.height * s.width) - 1);
+    return slant < 0.02 ? { width: s.width, height: s.height } : picture;
   }
 
   #ownPointer(locked: boolean): boolean {
