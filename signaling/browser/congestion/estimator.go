@@ -84,6 +84,7 @@ const (
 	trainGrowth       = 1.35 // a second, while packet trains show much more room
 	normalGrowth      = 1.08 // a second
 	trainShare        = 0.6  // of the trains' capacity that is grown into quickly
+	trainTrust        = 4e6  // bit/s, up to which trains suffice, whatever is sent: an encoder that is given too little uses even less
 	ackedHeadroom     = 1.5  // the estimate stays below this times what arrived
 	busyShare         = 0.7  // of the estimate: what is sent then says something about the path
 	lossHigh          = 0.10 // above what is lost in any case: too much is sent
@@ -343,20 +344,24 @@ func (e *Estimator) cap(now media.Stamp, acked float64) {
 }
 
 func (e *Estimator) increase(now media.Stamp, step time.Duration) {
-	if e.busy.at(now) < growShare*e.rate {
+	train, ok := e.trains.capacity(now)
+	enough := 0.0 // that trains alone vouch for
+	if ok {
+		enough = min(train/2, trainTrust)
+	}
+	if e.busy.at(now) < growShare*e.rate && e.rate >= enough {
 		return // whether more would fit is not known
 	}
 	if e.lossMean > e.lossBase+lossLow {
 		return
 	}
 	acked := e.acked.rate()
-	limit := ackedHeadroom*acked + 10_000
+	limit := max(ackedHeadroom*acked+10_000, enough)
 	if e.capacity.above(acked) {
 		e.capacity.reset()
 	}
 	seconds := step.Seconds()
 	next := e.rate
-	train, ok := e.trains.capacity(now)
 	if ok && train > 1.8*e.ceiling.rate {
 		e.ceiling.rate, e.ceiling.next = 0, 0 // the path has changed
 	}

@@ -51,7 +51,7 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 	var frame uint32
 	maxDelay := time.Duration(0)
 	sentBytes := 0
-	target, raised := float64(cfg.Start), time.Duration(0)
+	target, raised, probed := float64(cfg.Start), time.Duration(0), time.Duration(0)
 
 	send := func(t time.Duration, size int, frame uint32) {
 		e.Sent(seq, size, frame, begin.Add(t))
@@ -94,6 +94,12 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 				bytes := int(target * share / 8 / float64(s.fps) * (0.7 + 0.6*rnd.Float64()))
 				for ; bytes > 0; bytes -= 1150 {
 					send(t, min(bytes, 1150)+40, frame)
+				}
+				if t-probed > 400*time.Millisecond && e.Blind(begin.Add(t)) {
+					probed = t
+					for range 3 {
+						send(t, 1190, frame)
+					}
 				}
 			}
 		}

@@ -102,3 +102,17 @@ func TestFallsAreFollowedWithinASecond(t *testing.T) {
 		}
 	}
 }
+
+// An encoder that has little to work with does not even use that, and few frames
+// are small ones. The estimate must find back up all the same.
+func TestAnUnusedTrickleIsNoDeadlock(t *testing.T) {
+	for _, fps := range []int{60, 15} {
+		l := link{rate: constant(30e6), delay: 10 * time.Millisecond, queue: 200 * time.Millisecond, loss: 0.03}
+		out := simulate(Config{Min: 300_000, Start: 300_000, Max: 20_000_000}, l, sender{fps: fps, share: constant(0.3)}, 30*time.Second)
+		last := out[len(out)-1].estimate
+		t.Logf("%d frames a second: %.1f Mbit/s after 30 s", fps, last/1e6)
+		if last < 3.5e6 {
+			t.Errorf("%d frames a second: the estimate is %.1f Mbit/s after 30 s", fps, last/1e6)
+		}
+	}
+}
