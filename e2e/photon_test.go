@@ -21,7 +21,7 @@ import (
 // waits. It also keeps the timing events and the browser's counters.
 const photon = `
 (() => {
-  const pcs = [], timings = [];
+  const pcs = [], timings = [], stages = [];
   const Native = RTCPeerConnection;
   globalThis.RTCPeerConnection = class extends Native {
     constructor(...args) { super(...args); pcs.push(this); }
@@ -31,6 +31,7 @@ const photon = `
         const m = JSON.parse(e.data);
         if (m.type === 'timing') timings.push(m);
       });
+      if (label === 'stages') c.addEventListener('message', e => stages.push(btoa(String.fromCharCode(...new Uint8Array(e.data)))));
       return c;
     }
   };
@@ -55,7 +56,7 @@ const photon = `
     if (!named) return;
     pending = null;
     white = press.want;
-    press.done({ input: press.input, shown: press.seen.at, named: named.at, received: named.received, rtp: named.rtp, width: named.width });
+    press.done({ input: press.input, shown: press.seen.at, named: named.at, exact: named.timestamp <= press.seen.timestamp + 1, received: named.received, rtp: named.rtp, width: named.width });
   };
   const tick = (now, meta) => {
     const at = performance.now();
@@ -83,11 +84,11 @@ const photon = `
     },
     arm: () => { result = new Promise((done, fail) => { pending = { want: !white, input: 0, named: [], seen: null, done, fail }; }); result.catch(() => {}); },
     result: () => Promise.race([result, new Promise((_, fail) => setTimeout(() => fail(new Error('no flip within 3 s')), 3000))]),
-    reset: () => { gaps = []; last = 0; base = presented; timings.length = 0; },
+    reset: () => { gaps = []; last = 0; base = presented; timings.length = stages.length = 0; },
     seen: async () => {
       const report = await pcs[pcs.length - 1].getStats();
       const v = [...report.values()].find(e => e.type === 'inbound-rtp' && e.kind === 'video') || {};
-      return { at: performance.now(), painted: presented - base, gaps, timings,
+      return { at: performance.now(), painted: presented - base, gaps, timings, stages,
         received: v.framesReceived || 0, decoded: v.framesDecoded || 0, bytes: v.bytesReceived || 0 };
     },
   };
@@ -103,6 +104,7 @@ type counted struct {
 	Bytes    float64
 	Gaps     []float64
 	Timings  []timing
+	Stages   [][]byte
 }
 
 // timing is the server's word on a second of frames (PROTOCOL.md).
@@ -127,6 +129,7 @@ type pressed struct {
 	Input    float64
 	Shown    float64 // the callback in which the picture had the flip
 	Named    float64 // the callback that named its frame: this one, or the next
+	Exact    bool    // it named that very frame; otherwise the browser named none but a later one
 	Received float64
 	RTP      uint32
 	Width    int
@@ -215,7 +218,7 @@ func clicks(t *testing.T, sc scene, window time.Duration, presses int) (out Phot
 	for range 4 { // the picture has settled when presses come through
 		press()
 	}
-	time.Sleep(2 * time.Second) // until the idle picture is refined and the bitrate has risen
+	time.Sleep(settling(window))
 
 	log := filepath.Join(dir, sc.app()+".jsonl")
 	out.Scene = sc.Name
@@ -249,24 +252,42 @@ func clicks(t *testing.T, sc scene, window time.Duration, presses int) (out Phot
 	if len(shown) != len(seen) || len(last.Timings) == 0 {
 		t.Fatalf("the program flipped %d times for %d presses, %d timing events", len(shown), len(seen), len(last.Timings))
 	}
-	var legs [7][]float64
+	told := frameStages(last.Stages)
+	legs := map[*Spread][]float64{}
+	add := func(to *Spread, v float64) { legs[to] = append(legs[to], v) }
 	for i, one := range seen {
 		if one.Width != sc.Width {
 			t.Fatalf("a frame is %d pixels wide, want %d", one.Width, sc.Width)
 		}
 		drew := float64(shown[i].At)/1e6 - offset
+		add(&out.ClickToPhoton, one.Shown-one.Input)
+		add(&out.ClickToNamed, one.Named-one.Input)
+		add(&out.InputToProgram, drew-one.Input)
+		if !one.Exact {
+			continue // what is known is another frame's
+		}
 		captured := last.Timings[0].captured(one.RTP) - offset
-		for n, v := range []float64{one.Shown - one.Input, drew - one.Input, captured - drew, one.Received - captured, one.Received - drew, one.Shown - one.Received, one.Named - one.Input} {
-			legs[n] = append(legs[n], v)
+		add(&out.ProgramToCapture, captured-drew)
+		add(&out.CaptureToReceived, one.Received-captured)
+		add(&out.ProgramToReceived, one.Received-drew)
+		add(&out.ReceivedToShown, one.Shown-one.Received)
+		if f, ok := told[one.RTP]; ok {
+			add(&out.ProgramToSent, f.sent-offset-drew)
+			add(&out.SentToShown, one.Shown-(f.sent-offset))
 		}
 	}
-	out.ClickToPhoton, out.InputToProgram, out.ProgramToCapture = spread(legs[0]), spread(legs[1]), spread(legs[2])
-	out.CaptureToReceived, out.ProgramToReceived, out.ReceivedToShown = spread(legs[3]), spread(legs[4]), spread(legs[5])
-	out.ClickToNamed, out.PressedStages = spread(legs[6]), stages(last.Timings)
+	for to, values := range legs {
+		*to = spread(values)
+	}
+	out.PressedStages = stages(last.Timings)
 	do(t, "leave", p.Context().Close())
 	end(t, s, sess.ID)
 	return out
 }
+
+// settling is how long a scene is left alone before it is looked at: the idle
+// picture is refined, the browser's buffers and the bitrate find their level.
+func settling(window time.Duration) time.Duration { return min(window/3, 2*time.Second) }
 
 // monotonic is the machine's CLOCK_MONOTONIC in ms.
 func monotonic() float64 {

@@ -53,7 +53,8 @@ type receiver struct {
 	last     uint32    // RTP timestamp
 	arrivals []arrival // since the last take; at most maxArrivals
 	timings  []timing
-	err      error // why the conversation ended, nil while it goes on or when we ended it
+	stages   [][]byte // messages of the channel of that name
+	err      error    // why the conversation ended, nil while it goes on or when we ended it
 }
 
 const maxArrivals = 1 << 14
@@ -197,6 +198,17 @@ func (r *receiver) negotiate(ctx context.Context) error {
 			r.timings = append(r.timings, e.timing)
 		}
 	})
+	stages, err := pc.CreateDataChannel("stages", &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero})
+	if err != nil {
+		return fmt.Errorf("make data channel: %w", err)
+	}
+	stages.OnMessage(func(m webrtc.DataChannelMessage) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.stages) < maxArrivals {
+			r.stages = append(r.stages, m.Data)
+		}
+	})
 	offer, err := pc.CreateOffer(nil)
 	if err == nil {
 		err = pc.SetLocalDescription(offer)
@@ -313,13 +325,20 @@ func (r *receiver) track(t *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
 	}
 }
 
+// received is what came in a while.
+type received struct {
+	frames  []arrival
+	timings []timing
+	stages  [][]byte
+}
+
 // take returns what came since the last take.
-func (r *receiver) take() (arrivals []arrival, timings []timing) {
+func (r *receiver) take() received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	arrivals, timings = r.arrivals, r.timings
-	r.arrivals, r.timings = nil, nil
-	return arrivals, timings
+	out := received{r.arrivals, r.timings, r.stages}
+	r.arrivals, r.timings, r.stages = nil, nil, nil
+	return out
 }
 
 // failed is why the conversation ended, nil while it goes on.

@@ -258,7 +258,7 @@ func (k *soaker) round() {
 	killed("sound")
 	k.done("sound servers killed")
 	viewer.take()
-	until(t, 10*time.Second, "frames come on", func() bool { got, _ := viewer.take(); return len(got) > 0 })
+	until(t, 10*time.Second, "frames come on", func() bool { return len(viewer.take().frames) > 0 })
 
 	for n := range 8 {
 		if n%2 == 0 {
