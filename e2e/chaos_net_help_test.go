@@ -24,6 +24,8 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
+
+	"fenrir/e2e/route"
 )
 
 // full tells whether the numbers are those of the criteria; make test has smaller ones.
@@ -99,6 +101,7 @@ type gamer struct {
 	s       *server
 	session string
 	id      string
+	end     *route.End                            // of a network path, where it sits; nil is loopback
 	tcp     string                                // address to come in at over TCP; "": UDP
 	onPing  func(context.Context, []byte) bool    // false: no pong
 	rewrite func(candidate string) (string, bool) // of the server's candidates; nil: as they are
@@ -109,7 +112,7 @@ type gamer struct {
 	link  *link
 	mux   ice.UDPMux
 	input *webrtc.DataChannel
-	end   chan struct{} // closed when the websocket is over
+	over  chan struct{} // closed when the websocket is over
 	gone  chan struct{} // closed by release
 	deaf  atomic.Bool   // reads and answers nothing more on the websocket
 
@@ -145,12 +148,19 @@ func (silent) NewLogger(string) logging.LeveledLogger {
 	return logging.NewDefaultLeveledLoggerForScope("", logging.LogLevelDisabled, os.Stderr)
 }
 
+func (g *gamer) dialer() func(context.Context, string, string) (net.Conn, error) {
+	if g.end != nil {
+		return g.end.DialContext
+	}
+	return (&net.Dialer{}).DialContext
+}
+
 // dial opens the websocket. Its errors are the server's refusals, too.
 func (g *gamer) dial(ctx context.Context) error {
 	client := &http.Client{Jar: g.s.http.Jar, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // as in start
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			c, err := g.dialer()(ctx, network, addr)
 			if err == nil {
 				g.raw, g.gone = c, make(chan struct{})
 				c = &ear{c, g}
@@ -226,16 +236,16 @@ func (g *gamer) connect() error {
 	if err := g.offer(ctx, nil); err != nil {
 		return err
 	}
-	g.end = make(chan struct{})
+	g.over = make(chan struct{})
 	go func() {
-		defer close(g.end)
+		defer close(g.over)
 		// Until the websocket is over, which is all that is of interest.
 		_, _ = g.hear(context.Background(), "none", g.take)
 	}()
 	select {
 	case <-up:
 		return nil
-	case <-g.end:
+	case <-g.over:
 		return fmt.Errorf("the websocket ended, bye %v", g.bye.Load())
 	case <-ctx.Done():
 		return fmt.Errorf("connection state %s", g.pc.ConnectionState())
@@ -308,13 +318,19 @@ func (g *gamer) prepare() error {
 	e.LoggerFactory = silent{}
 	e.SetIncludeLoopbackCandidate(true)
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	e.SetIPFilter(net.IP.IsLoopback)
+	if g.end == nil {
+		e.SetIPFilter(net.IP.IsLoopback)
+	}
 	e.SetICETimeouts(time.Minute, 2*time.Minute, time.Second) // it is the server's patience that is tested
 	if g.tcp != "" {
 		e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
 	} else {
 		e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		listen, addr := net.ListenPacket, "127.0.0.1:0"
+		if g.end != nil {
+			listen, addr = g.end.ListenPacket, g.end.Addr.String()+":0"
+		}
+		udp, err := listen("udp", addr)
 		if err != nil {
 			return err
 		}

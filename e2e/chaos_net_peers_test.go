@@ -3,9 +3,14 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +19,8 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+
+	"fenrir/e2e/route"
 )
 
 // peers is how many peers the server knows in all sessions.
@@ -115,6 +122,72 @@ func TestRow09CutLinkCostsNoEncoder(t *testing.T) {
 	if s.worker() != pid {
 		t.Error("the encoder was started again")
 	}
+}
+
+// TestRow09CutCable pulls the cable under everything that a client can have open:
+// players, event streams, idle connections. Nothing says goodbye, not even the
+// kernels; all of it is given back within 30 s.
+func TestRow09CutCable(t *testing.T) {
+	if !full {
+		t.Skip("waits for half a minute: make chaos")
+	}
+	path, err := route.New(t.Context(), fmt.Sprintf("c%d", os.Getpid()%100000))
+	if errors.Is(err, route.ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(path.Close)
+	s := start(t, options{config: still, end: &path.A})
+	s.setup()
+	sess := s.running("still")
+	base := s.toll()
+	play := func(id string) *gamer {
+		g := &gamer{s: s, session: sess.ID, id: id, end: &path.B}
+		if err := g.connect(); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		t.Cleanup(g.release)
+		until(t, 10*time.Second, "a picture", func() bool { return g.frames.Load() > 0 })
+		return g
+	}
+	for i := range 3 {
+		play(fmt.Sprintf("on-a-cable-%d", i))
+	}
+	at, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := s.http.Jar.Cookies(at)[0]
+	for i := range 10 {
+		c, err := path.B.DialContext(t.Context(), "tcp", at.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		tc := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+		what := "/healthz"
+		if i%2 == 0 {
+			what = "/api/sessions/" + sess.ID + "/events"
+		}
+		if _, err := fmt.Fprintf(tc, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s\r\n\r\n", what, at.Host, cookie); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(tc).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+			t.Fatalf("%s: %q %v", what, line, err)
+		}
+	}
+	with := s.toll()
+	path.Set(route.Shape{Loss: 1})
+	cut := time.Now()
+	ok := became(31*time.Second, func() bool { return s.toll().fds <= base.fds && s.peers() == 0 })
+	t.Logf("files before the clients %d, with them %d, %v after the cut %d", base.fds, with.fds, time.Since(cut).Round(100*time.Millisecond), s.toll().fds)
+	if !ok {
+		t.Errorf("31 s after the cut the server holds %+v and %d peers, before the clients %+v", s.toll(), s.peers(), base)
+	}
+	path.Set(route.Shape{})
+	play("plugged-in-again")
 }
 
 // TestRow32HalfMadePeers breaks websockets off at every step of a beginning.
@@ -389,7 +462,7 @@ func TestRow66QuietAndCut(t *testing.T) {
 	defer g.release()
 	worker := s.worker()
 	select {
-	case <-g.end:
+	case <-g.over:
 		t.Fatalf("the websocket ended by itself, bye %v", g.bye.Load())
 	case <-time.After(61 * time.Second):
 	}

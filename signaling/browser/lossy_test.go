@@ -10,9 +10,11 @@ import (
 )
 
 // lossy makes a client's UDP socket lose every n-th large packet that arrives,
-// and everything while cut is set.
+// once small is set every n-th of any size both ways, and everything while cut
+// is set.
 type lossy struct {
 	cut     atomic.Bool
+	small   atomic.Bool
 	t       *testing.T
 	every   uint64
 	seen    atomic.Uint64
@@ -40,7 +42,7 @@ func (c lossyConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err == nil && c.l.cut.Load() {
 			continue
 		}
-		if err == nil && n > 500 && c.l.seen.Add(1)%c.l.every == 0 {
+		if err == nil && (n > 500 || c.l.small.Load()) && c.l.seen.Add(1)%c.l.every == 0 {
 			c.l.dropped.Add(1)
 			continue
 		}
@@ -50,6 +52,10 @@ func (c lossyConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 func (c lossyConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	if c.l.cut.Load() {
+		return len(b), nil
+	}
+	if c.l.small.Load() && c.l.seen.Add(1)%c.l.every == 0 {
+		c.l.dropped.Add(1)
 		return len(b), nil
 	}
 	return c.PacketConn.WriteTo(b, to)

@@ -82,6 +82,20 @@ test("a congested channel gathers motion instead of queueing it", () => {
   assert.deepEqual(apply(channel.sent[0] as Uint8Array, 0).steps, [[50, 0]]);
 });
 
+test("one message at most waits in the channel", () => {
+  const clock = new Clock();
+  const channel = new FakeChannel();
+  const motion = new MotionSender(clock);
+  motion.attach(channel);
+  for (let i = 0; i < 100; i++) {
+    const before = channel.sent.length;
+    motion.to(i, i, 640, 360);
+    if (channel.sent.length > before) channel.bufferedAmount += 26; // the network takes nothing
+    clock.advance(20);
+  }
+  assert.equal(channel.sent.length, 1);
+});
+
 test("of absolute positions only the newest is sent after congestion", () => {
   const clock = new Clock();
   const channel = new FakeChannel();

@@ -21,20 +21,18 @@ export const realTimers: Timers = {
 /** Packets that one message repeats, so that three messages in a row may be lost. */
 const REDUNDANCY = 4;
 
-/** Bytes waiting in the channel above which motion is gathered instead of sent. */
-const HIGH_WATER = 1024;
 
 /** When motion stops its last message is sent again: nothing newer would repair its loss. */
 const TAIL_MS = [20, 80];
 
-/** How long to wait before trying a congested channel again. */
-const RETRY_MS = 8;
+/** How long to wait before trying again a channel in which a message still waits. */
+const RETRY_MS = 2;
 
 /**
  * Sends pointer motion over the lossy channel. Absolute positions replace each
  * other, relative steps are repeated in the following messages (the server
- * applies each sequence number once) and are summed up while the channel is
- * congested: what queues would only arrive late.
+ * applies each sequence number once) and are summed up while a message waits in
+ * the channel: what queues behind it would only arrive late.
  */
 export class MotionSender {
   readonly #timers: Timers;
@@ -94,7 +92,7 @@ export class MotionSender {
       this.#to = null;
       return;
     }
-    if (channel.bufferedAmount > HIGH_WATER) {
+    if (channel.bufferedAmount > 0) {
       this.held++;
       this.#stopTimer();
       this.#timer = this.#timers.set(() => this.#flush(), RETRY_MS);
@@ -136,7 +134,7 @@ export class MotionSender {
     this.#timer = this.#timers.set(() => {
       const channel = this.#channel;
       if (!channel || channel.readyState !== "open" || !this.#last) return;
-      if (channel.bufferedAmount <= HIGH_WATER) channel.send(this.#last);
+      if (channel.bufferedAmount === 0) channel.send(this.#last);
       this.#repeatTail(round + 1);
     }, wait);
   }
