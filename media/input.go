@@ -54,7 +54,17 @@ type Input struct {
 	Text      string // valid UTF-8, 1…32 bytes
 	Contact   Contact
 	Pad       Pad
-	Received  Stamp // when the server read it
+	Received  Stamp  // when the server read it
+	Peer      string // whose it is; set by the session
+	Number    uint32 // of the peer's own counting, for its Injection; 0: nobody wants to know
+}
+
+// Injection tells when a numbered input reached the display.
+type Injection struct {
+	Peer     string
+	Number   uint32
+	Received Stamp
+	Injected Stamp // right before it was written to the X server: what it causes comes later
 }
 
 // Contact is one finger or pen tip.

@@ -104,10 +104,12 @@ type PeerSpec struct {
 }
 
 // Note is something that a peer should know. Exactly one field is set.
-// Only the newest of each sort is kept for a slow reader.
+// Only the newest of each sort is kept for a slow reader, of injections the
+// newest few.
 type Note struct {
-	State  *SessionState
-	Cursor *CursorImage
-	Move   *CursorMove
-	Notice *Cause // something went wrong and nothing ends
+	State    *SessionState
+	Cursor   *CursorImage
+	Move     *CursorMove
+	Notice   *Cause     // something went wrong and nothing ends
+	Injected *Injection // of an input of this peer
 }

@@ -28,7 +28,8 @@ type Attachment interface {
 	// NextAudio is the same for Opus packets; a slow reader loses the oldest.
 	NextAudio(ctx context.Context) (media.Unit, error)
 	// NextNote blocks until there is news for the client, or ctx or Context ends.
-	// The first notes tell the present state and cursor.
+	// The first notes tell the present state and cursor. Injections are of this
+	// peer's own inputs that have a Number.
 	NextNote(ctx context.Context) (media.Note, error)
 	// Input hands an event to the session's devices if the grant allows it.
 	// What it does not allow is counted and dropped.
@@ -45,6 +46,8 @@ type Attachment interface {
 	// Painted tells what is known of the client's picture, about once a second.
 	// A client that is sent frames and paints none is helped; notes tell how.
 	Painted(media.Paint)
+	// Target is the bitrate, kbit/s, that the encoder of this peer is asked for now.
+	Target() int
 	// Detach ends the attachment; what the peer held is released. Idempotent,
 	// the first cause wins.
 	Detach(cause *media.Cause)

@@ -50,7 +50,8 @@ func (d *Devices) Counts() Counts {
 const undoBound = 300 * time.Millisecond
 
 // Run injects what comes in until ctx ends (nil) or the display is lost or hangs
-// (an error), and tells note what the cursor looks like and where it stands. At
+// (an error), and tells note what the cursor looks like, where it stands, and when
+// numbered inputs were injected; note may be called by two goroutines at a time. At
 // its end everything that it pressed is released; if the server does not answer
 // then, the next Run for the same display does it. Touch, pen and pads have no device
 // here: they are counted. It takes from in without delay, but for text of many
@@ -83,7 +84,7 @@ func (d *Devices) run(ctx context.Context, display media.Display, in <-chan medi
 	}
 	defer b.conn.Close()
 
-	r := &runner{devices: d, board: b, eye: screen.NewEye()}
+	r := &runner{devices: d, board: b, eye: screen.NewEye(), note: note}
 	watching, blind := context.WithCancel(ctx)
 	lost := make(chan error, 1)
 	go func() {
@@ -175,6 +176,7 @@ type runner struct {
 	devices *Devices
 	board   *board
 	eye     *screen.Eye
+	note    func(media.Note)
 	blind   bool // the eye's end has been taken from its channel
 }
 
@@ -193,8 +195,12 @@ func (r *runner) loop(ctx context.Context, in <-chan media.Input, lost <-chan er
 				in = nil // nothing more will come: wait for the end
 				continue
 			}
+			at, before := media.Now(), r.board.injects
 			if err := r.inject(ctx, ev); err != nil {
 				return err
+			}
+			if ev.Number != 0 && r.board.injects != before {
+				r.note(media.Note{Injected: &media.Injection{Peer: ev.Peer, Number: ev.Number, Received: ev.Received, Injected: at}})
 			}
 		}
 	}

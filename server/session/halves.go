@@ -140,6 +140,14 @@ func (s *Session) runDevices(ctx context.Context) error {
 
 func (s *Session) deviceNote(n media.Note) {
 	s.mu.Lock()
+	if n.Injected != nil {
+		p := s.peers[n.Injected.Peer]
+		s.mu.Unlock()
+		if p != nil {
+			p.box.put(n)
+		}
+		return
+	}
 	if n.Cursor != nil {
 		s.cursor = n.Cursor
 	}

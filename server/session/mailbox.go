@@ -7,8 +7,8 @@ import (
 	"fenrir/media"
 )
 
-// mailbox holds the newest note of each sort for one slow or fast reader. put
-// never blocks and never grows it.
+// mailbox holds the newest note of each sort, of injections the newest few, for
+// one slow or fast reader. put never blocks and never grows it beyond that.
 type mailbox struct {
 	wake chan struct{} // 1 slot
 
@@ -17,7 +17,12 @@ type mailbox struct {
 	cursor *media.CursorImage
 	move   *media.CursorMove
 	notice *media.Cause
+	done   []*media.Injection // oldest first
 }
+
+// maxInjections bounds the injections that wait: more of them than a person
+// makes in a second.
+const maxInjections = 64
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 
@@ -34,6 +39,12 @@ func (m *mailbox) put(n media.Note) {
 	}
 	if n.Notice != nil {
 		m.notice = n.Notice
+	}
+	if n.Injected != nil {
+		if len(m.done) == maxInjections {
+			m.done = append(m.done[:0], m.done[1:]...)
+		}
+		m.done = append(m.done, n.Injected)
 	}
 	m.mu.Unlock()
 	select {
@@ -61,6 +72,11 @@ func (m *mailbox) next(ctx, life context.Context) (media.Note, error) {
 		case m.notice != nil:
 			n := media.Note{Notice: m.notice}
 			m.notice = nil
+			m.mu.Unlock()
+			return n, nil
+		case len(m.done) > 0:
+			n := media.Note{Injected: m.done[0]}
+			m.done = append(m.done[:0], m.done[1:]...)
 			m.mu.Unlock()
 			return n, nil
 		case m.state != nil:

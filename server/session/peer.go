@@ -169,12 +169,16 @@ func (p *Peer) Estimate(kbps int) {
 	p.s.steer()
 }
 
+// Target implements signaling.Attachment.
+func (p *Peer) Target() int { return p.rung.target() }
+
 // Input implements signaling.Attachment.
 func (p *Peer) Input(in media.Input) {
 	if !p.grant.Allows(in) {
 		p.denied.Add(1)
 		return
 	}
+	in.Peer = p.spec.ID
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()

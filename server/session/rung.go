@@ -130,6 +130,13 @@ func (r *rung) ease() {
 	}
 }
 
+// target is the bitrate that the encoder is asked for, kbit/s.
+func (r *rung) target() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.kbps
+}
+
 func (r *rung) state() media.VideoState {
 	r.mu.Lock()
 	defer r.mu.Unlock()

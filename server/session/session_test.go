@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -127,6 +128,9 @@ func (h *fakeHost) Run(ctx context.Context, _ media.Display, in <-chan media.Inp
 			h.mu.Lock()
 			h.inputs = append(h.inputs, ev)
 			h.mu.Unlock()
+			if ev.Number != 0 {
+				note(media.Note{Injected: &media.Injection{Peer: ev.Peer, Number: ev.Number, Received: ev.Received, Injected: ev.Received + 1}})
+			}
 		}
 	}
 }
@@ -508,6 +512,53 @@ func TestInputIsCheckedAgainstTheGrant(t *testing.T) {
 	})
 }
 
+// injections are the notes of that sort that wait for p.
+func injections(t *testing.T, p *Peer) (numbers []uint32) {
+	t.Helper()
+	synctest.Wait()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond) // virtual
+		n, err := p.NextNote(ctx)
+		cancel()
+		if err != nil {
+			return numbers
+		}
+		if n.Injected != nil {
+			numbers = append(numbers, n.Injected.Number)
+			if n.Injected.Peer != p.ID() || n.Injected.Injected != n.Injected.Received+1 {
+				t.Errorf("%s is told %+v", p.ID(), n.Injected)
+			}
+		}
+	}
+}
+
+func TestInjectionsAreToldToWhoseTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, &fakeHost{}, testConfig())
+		synctest.Wait()
+		a, b := attach(t, s, "player-1"), attach(t, s, "player-2")
+		a.Input(media.Input{Kind: media.KeyDown, Key: 0x41, Number: 1, Received: 10})
+		b.Input(media.Input{Kind: media.ButtonDown, Button: 1, Number: 7, Received: 11})
+		a.Input(media.Input{Kind: media.KeyDown, Key: 0x41, Number: 2, Received: 12}) // is down already: nothing happens
+		a.Input(media.Input{Kind: media.ScrollV, DY: 120, Received: 13})              // nobody asks
+		a.Input(media.Input{Kind: media.KeyUp, Key: 0x41, Number: 3, Received: 14})
+		if got := injections(t, a); !slices.Equal(got, []uint32{1, 3}) {
+			t.Errorf("the first player is told of %v, want 1 and 3", got)
+		}
+		if got := injections(t, b); !slices.Equal(got, []uint32{7}) {
+			t.Errorf("the second player is told of %v, want 7", got)
+		}
+		// Who does not read is told of the newest few in the end.
+		for i := range uint32(3 * maxInjections) {
+			a.Input(media.Input{Kind: media.ScrollV, DY: 120, Number: 100 + i, Received: 15})
+		}
+		if got := injections(t, a); len(got) != maxInjections || got[len(got)-1] != 99+3*maxInjections {
+			t.Errorf("a slow player is told of %d, the last %v", len(got), got)
+		}
+		over(t, s)
+	})
+}
+
 func TestWhatAPeerHoldsIsReleasedWhenItGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &fakeHost{}
@@ -583,8 +634,8 @@ func TestBitrateFollowsTheSlowestPlayer(t *testing.T) {
 		p.Estimate(4000)
 		synctest.Wait()
 		kbps := func() int { return s.State().Video[0].Kbps }
-		if kbps() != 4000 {
-			t.Errorf("kbps = %d, want the player's 4000", kbps())
+		if kbps() != 4000 || p.Target() != 4000 || v.Target() != 4000 {
+			t.Errorf("kbps = %d, told %d and %d, want the player's 4000", kbps(), p.Target(), v.Target())
 		}
 		p.Estimate(100)
 		if kbps() != 500 {
