@@ -92,11 +92,46 @@ type Settings struct {
 	MaxKbps int `json:"max_kbps"` // cap for this client, kbit/s; 0: none
 }
 
-// Painted tells how many frames were really painted so far. C→S, about once a second.
+// Painted tells how many frames were really painted so far, and how long those
+// since the last message took. C→S, about once a second.
 type Painted struct {
 	Frames       uint64 `json:"frames"`
 	RTPTimestamp uint32 `json:"rtp_timestamp"` // of the last one
 	Visible      bool   `json:"visible"`       // what arrives should be painted: the picture is on a screen and the client can count
+	Legs         *Legs  `json:"legs,omitempty"`
+}
+
+// MaxLegs is how many values of one leg a Painted tells of at most.
+const MaxLegs = 256
+
+// maxLegMs is the longest leg that is believed.
+const maxLegMs = 60_000
+
+// Legs are the ways of frames and inputs that the page alone can measure, a
+// value for each, in milliseconds.
+type Legs struct {
+	Network []float64 `json:"network,omitempty"` // of a frame: last packet sent → received
+	Buffer  []float64 `json:"buffer,omitempty"`  // received → handed to the compositor, without decoding
+	Decode  []float64 `json:"decode,omitempty"`
+	Paint   []float64 `json:"paint,omitempty"`   // handed to the compositor → on the screen
+	Picture []float64 `json:"picture,omitempty"` // the whole way: change on the display → on the screen
+	Input   []float64 `json:"input,omitempty"`   // of an input: sent → read by the server
+	Program []float64 `json:"program,omitempty"` // injected → first change on the display
+	Photon  []float64 `json:"photon,omitempty"`  // the whole way: sent → the first change is on the screen
+}
+
+// All are the legs by the names that they have on the wire.
+func (l *Legs) All() [8]struct {
+	Name   string
+	Values *[]float64
+} {
+	return [8]struct {
+		Name   string
+		Values *[]float64
+	}{
+		{"network", &l.Network}, {"buffer", &l.Buffer}, {"decode", &l.Decode}, {"paint", &l.Paint}, {"picture", &l.Picture},
+		{"input", &l.Input}, {"program", &l.Program}, {"photon", &l.Photon},
+	}
 }
 
 // Bye ends the conversation and says why; the connection is closed after it.
@@ -149,7 +184,7 @@ func ParseClient(b []byte) (Message, error) {
 	case "settings":
 		return parse(b, func(m *Settings) error { return checkKbps(m.MaxKbps) })
 	case "painted":
-		return parse(b, func(*Painted) error { return nil })
+		return parse(b, checkPainted)
 	case "bye":
 		return parse(b, checkBye)
 	}
@@ -300,6 +335,23 @@ func checkCandidate(m *Candidate) error {
 		return errors.New("sdp_mline_index is above 63")
 	case m.UsernameFragment != nil && len(*m.UsernameFragment) > 256:
 		return errors.New("username_fragment is longer than 256 bytes")
+	}
+	return nil
+}
+
+func checkPainted(m *Painted) error {
+	if m.Legs == nil {
+		return nil
+	}
+	for _, leg := range m.Legs.All() {
+		if len(*leg.Values) > MaxLegs {
+			return fmt.Errorf("%s has more than %d values", leg.Name, MaxLegs)
+		}
+		for _, ms := range *leg.Values {
+			if ms < 0 || ms > maxLegMs {
+				return fmt.Errorf("%s must be 0 to %d ms", leg.Name, maxLegMs)
+			}
+		}
 	}
 	return nil
 }

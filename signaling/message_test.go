@@ -31,6 +31,7 @@ func TestClientMessagesAreParsed(t *testing.T) {
 		{`{"type":"candidate"}`, Candidate{}},
 		{`{"type":"settings","max_kbps":0}`, Settings{}},
 		{`{"type":"painted","frames":18446744073709551615,"rtp_timestamp":4294967295}`, Painted{Frames: 1<<64 - 1, RTPTimestamp: 1<<32 - 1}},
+		{`{"type":"painted","frames":2,"legs":{"decode":[1.5,0],"photon":[60000],"smell":[1]}}`, Painted{Frames: 2, Legs: &Legs{Decode: []float64{1.5, 0}, Photon: []float64{60000}}}},
 		{`{"type":"bye","code":"left"}`, Bye{Code: "left"}},
 	}
 	for _, tt := range tests {
@@ -75,6 +76,10 @@ func TestBadClientMessagesAreRefused(t *testing.T) {
 		"candidate with a long mid": `{"type":"candidate","candidate":"","sdp_mid":"` + long[:33] + `"}`,
 		"candidate, long ufrag":     `{"type":"candidate","candidate":"","username_fragment":"` + long[:257] + `"}`,
 		"painted minus one":         `{"type":"painted","frames":-1}`,
+		"painted before it was":     `{"type":"painted","frames":1,"legs":{"decode":[1,-0.1]}}`,
+		"painted a minute later":    `{"type":"painted","frames":1,"legs":{"photon":[60000.1]}}`,
+		"painted in no time":        `{"type":"painted","frames":1,"legs":{"paint":[null,"0"]}}`,
+		"257 painted":               `{"type":"painted","frames":1,"legs":{"paint":[` + strings.Repeat("0,", 256) + `0]}}`,
 		"bye of 65 bytes":           `{"type":"bye","code":"` + long[:65] + `"}`,
 	} {
 		if m, err := ParseClient([]byte(in)); !errors.Is(err, ErrMessage) {
@@ -316,6 +321,15 @@ func FuzzMessages(f *testing.F) {
 			case Candidate:
 				if strings.ContainsAny(m.Candidate, "\r\n") || len(m.Candidate) > MaxCandidate {
 					t.Fatalf("let through %+v", m)
+				}
+			case Painted:
+				if m.Legs == nil {
+					break
+				}
+				for _, leg := range m.Legs.All() {
+					if len(*leg.Values) > MaxLegs || slices.ContainsFunc(*leg.Values, func(ms float64) bool { return !(ms >= 0 && ms <= maxLegMs) }) {
+						t.Fatalf("let through %+v", m)
+					}
 				}
 			}
 			out, err := Encode(m)

@@ -167,6 +167,7 @@ func (a *fakeAttachment) Away(away bool) {
 	default:
 	}
 }
+func (a *fakeAttachment) Target() int { return 4321 }
 func (a *fakeAttachment) Detach(c *media.Cause) {
 	a.once.Do(func() { a.detached <- c; a.end(c) })
 }
@@ -326,6 +327,7 @@ type client struct {
 	onInput  chan []byte
 	onMotion chan []byte
 	onEvent  chan []byte
+	onStages chan []byte
 	senders  chan *webrtc.RTPReceiver
 	lastID   uint32
 	done     chan struct{}
@@ -357,6 +359,7 @@ type clientConfig struct {
 	engine func(*webrtc.SettingEngine)
 	bare   bool          // no data channels
 	silent bool          // reports nothing about the media
+	stages bool          // the channel of that name too
 	gate   chan struct{} // events are taken once it is closed; nil: at once
 }
 
@@ -388,6 +391,7 @@ func (c *client) init() {
 	c.video, c.audio = make(chan *rtp.Packet, 65536), make(chan *rtp.Packet, 65536)
 	c.state, c.senders = make(chan webrtc.PeerConnectionState, 64), make(chan *webrtc.RTPReceiver, 4)
 	c.onInput, c.onMotion, c.onEvent = make(chan []byte, 64), make(chan []byte, 64), make(chan []byte, 256)
+	c.onStages = make(chan []byte, 256)
 }
 
 func (c *client) makePC(cfg clientConfig) {
@@ -425,6 +429,9 @@ func (c *client) makePC(cfg clientConfig) {
 		c.input = c.channel("input", nil, c.onInput)
 		c.motion = c.channel("motion", &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onMotion)
 		c.events = c.channel("events", nil, c.onEvent)
+		if cfg.stages {
+			c.channel("stages", &webrtc.DataChannelInit{Ordered: &no, MaxRetransmits: &zero}, c.onStages)
+		}
 		if cfg.gate != nil {
 			c.events.OnMessage(func(m webrtc.DataChannelMessage) {
 				select {

@@ -18,6 +18,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/signaling"
+	"fenrir/signaling/browser/legs"
 	"fenrir/signaling/browser/peer"
 	"fenrir/signaling/browser/ports"
 )
@@ -51,7 +52,8 @@ type Server struct {
 	Log      *slog.Logger // nil: slog.Default()
 	Network  Network
 	Bitrate  Bitrate
-	MaxPeers int // 0: 256
+	MaxPeers int          // 0: 256
+	Latency  legs.Watcher // nil: nobody is told
 
 	ports    *ports.Ports
 	stopping chan struct{} // closed when Run ends
@@ -143,7 +145,7 @@ func (s *Server) attach(ctx context.Context, sessionID string, spec media.PeerSp
 	}
 	p := &peer.Peer{
 		Session: sessionID, Spec: spec, Attachment: att, Signal: sig,
-		Ports: s.ports, Bitrate: s.Bitrate, Stopping: s.stopping, Closing: &s.wg, Log: s.Log,
+		Ports: s.ports, Bitrate: s.Bitrate, Latency: s.Latency, Stopping: s.stopping, Closing: &s.wg, Log: s.Log,
 	}
 	if err = p.Prepare(); err == nil {
 		err = s.enter(p)

@@ -220,7 +220,7 @@ func (t *talk) handle(ctx context.Context, p *peer.Peer, m signaling.Message, of
 	case signaling.Settings:
 		return p.Cap(ctx, m.MaxKbps)
 	case signaling.Painted:
-		p.Painted(m.Frames, m.Visible)
+		p.Painted(m)
 		return nil
 	case signaling.Bye:
 		return media.NewCause(media.CauseLeft, "the client left")

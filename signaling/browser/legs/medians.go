@@ -1,19 +1,16 @@
-package peer
+package legs
 
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"fenrir/media"
 	"fenrir/signaling"
 )
 
-// meter collects what frames cost, a second at a time.
-type meter struct {
-	rtt atomic.Int64 // nanoseconds
-
+// medians collects what frames cost, a second at a time.
+type medians struct {
 	mu     sync.Mutex // guards what follows
 	stages [stageCount][]time.Duration
 	frames int
@@ -34,7 +31,7 @@ const (
 )
 
 // sent notes a frame whose last packet was written at the given moment.
-func (m *meter) sent(u *media.Unit, at media.Stamp) {
+func (m *medians) sent(u *media.Unit, at media.Stamp) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &u.Stages
@@ -62,7 +59,7 @@ func (m *meter) sent(u *media.Unit, at media.Stamp) {
 
 // second returns what was collected since the last call and starts anew.
 // rtp is the video stream's RTP time at now.
-func (m *meter) second(rtp uint32, now media.Stamp) signaling.Timing {
+func (m *medians) second(rtp uint32, now media.Stamp) signaling.Timing {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var ms [stageCount]float64

@@ -19,6 +19,7 @@ const (
 	labelInput  = "input"
 	labelMotion = "motion"
 	labelEvents = "events"
+	labelStages = "stages"
 )
 
 const (
@@ -77,6 +78,11 @@ func (p *Peer) serveChannel(ctx context.Context, c channel) {
 		if p.news.open(&p.news.events, c.raw) {
 			defer p.news.close(&p.news.events)
 			p.readAll(c.raw, func([]byte) error { return nil }) // the client has nothing to say here
+		}
+	case labelStages:
+		if p.meter.Open(c.raw) {
+			defer p.meter.Close()
+			p.readAll(c.raw, func([]byte) error { return nil }) // nor here
 		}
 	}
 }
@@ -153,14 +159,17 @@ func (p *Peer) serveInput(ctx context.Context, raw *datachannel.DataChannel) {
 // release lets go of what the client holds.
 func (p *Peer) release() { p.att.Input(media.Input{Kind: media.ReleaseAll, Received: media.Now()}) }
 
-// control carries out a packet of the channel `input`, whichever way it came.
+// control carries out a packet of the channel `input`, whichever way it came. p.keys
+// calls it with one after the other, each once.
 func (p *Peer) control(c signaling.Control, now media.Stamp) error {
+	p.packet++
 	switch c.Type {
 	case signaling.ControlInput:
 		in, err := signaling.DecodeInput(c.Payload)
 		if err != nil {
 			return p.bad(err)
 		}
+		in.Number = p.packet
 		p.input(in, now)
 	case signaling.ControlRequestIDR:
 		p.counts.plis.Add(1)

@@ -79,7 +79,7 @@ func (n *news) close(slot **datachannel.DataChannel) {
 
 func (n *news) setTiming(t signaling.Timing) {
 	n.mu.Lock()
-	t.Encoder, t.Target = n.video.Encoder, n.video.Kbps
+	t.Encoder = n.video.Encoder
 	n.timing = &t
 	n.mu.Unlock()
 	n.poke()
@@ -104,6 +104,10 @@ func (p *Peer) pumpNotes(ctx context.Context) {
 
 // note keeps one piece of news, and sends it if that can be done at once.
 func (p *Peer) note(note media.Note) {
+	if note.Injected != nil {
+		p.meter.Injected(note.Injected)
+		return
+	}
 	n := &p.news
 	n.mu.Lock()
 	defer n.mu.Unlock()

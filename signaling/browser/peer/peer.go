@@ -21,6 +21,7 @@ import (
 	"fenrir/media"
 	"fenrir/signaling"
 	"fenrir/signaling/browser/congestion"
+	"fenrir/signaling/browser/legs"
 	"fenrir/signaling/browser/ports"
 	"fenrir/signaling/browser/resend"
 	"fenrir/signaling/browser/rtpstream"
@@ -36,6 +37,7 @@ type Peer struct {
 	Signal     Signal
 	Ports      *ports.Ports
 	Bitrate    Bitrate
+	Latency    legs.Watcher    // nil: nobody is told
 	Stopping   <-chan struct{} // closed when the server stops
 	Closing    *sync.WaitGroup // counts connections that still close when Serve has returned
 	Log        *slog.Logger
@@ -51,6 +53,7 @@ type Peer struct {
 	maxKbps atomic.Int32 // the client's own cap, 0 for none
 	keys    signaling.CopySequence
 	heard   atomic.Int64 // media.Stamp of the client's last report about the media
+	packet  uint32       // number of the packet of `input` that keys hands out
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns
@@ -61,7 +64,8 @@ type Peer struct {
 	goodbyes chan error // 1 slot: the client leaves
 
 	video, audio *rtpstream.Track
-	meter        meter
+	meter        *legs.Meter
+	rtt          atomic.Int64 // nanoseconds, 0 while unknown
 	news         news
 
 	// Serve's own.
@@ -156,6 +160,7 @@ func (p *Peer) Prepare() error {
 	p.opened = make(chan channel, 8)
 	p.goodbyes = make(chan error, 1)
 	p.news.init()
+	p.meter = legs.NewMeter(p.Latency)
 	p.state.Store(int32(webrtc.PeerConnectionStateNew))
 	b := p.Bitrate.WithDefaults()
 	p.path = congestion.NewController(congestion.Config{Min: b.Min * 1000, Start: b.Start * 1000, Max: b.Max * 1000},
@@ -254,6 +259,7 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 	}
 	p.help(func() { p.pumpNotes(ctx) })
 	p.help(func() { p.writeEvents(ctx) })
+	p.help(func() { p.meter.Run(ctx) })
 
 	err = p.loop(ctx)
 	p.Signal.Bye(err)
@@ -431,14 +437,16 @@ func (p *Peer) Cap(ctx context.Context, kbps int) error {
 // count as working: clients report about once a second.
 const heardWithin = 3 * time.Second
 
-// Painted takes the client's count of painted frames, and whether the picture is
-// on a screen.
-func (p *Peer) Painted(frames uint64, visible bool) {
-	for was := p.counts.painted.Load(); frames > was && !p.counts.painted.CompareAndSwap(was, frames); was = p.counts.painted.Load() {
+// Painted takes the client's word on what it painted, and whether the picture is on
+// a screen. Called by one goroutine at a time.
+func (p *Peer) Painted(says signaling.Painted) {
+	frames := p.meter.Painted(says, p.counts.frames.Load(), p.counts.inputs.Load(), media.Now())
+	if frames > p.counts.painted.Load() {
+		p.counts.painted.Store(frames)
 	}
 	works := webrtc.PeerConnectionState(p.state.Load()) == webrtc.PeerConnectionStateConnected &&
 		media.Now().Sub(media.Stamp(p.heard.Load())) < heardWithin
-	p.att.Painted(media.Paint{Frames: frames, Sent: p.counts.frames.Load(), Visible: visible && works})
+	p.att.Painted(media.Paint{Frames: frames, Sent: p.counts.frames.Load(), Visible: says.Visible && works})
 }
 
 // readRTCP handles what the client reports about one track, until the sender stops.
@@ -524,8 +532,9 @@ func (p *Peer) Stats() Stats {
 		Session: p.Session, Peer: p.att.ID(), Person: p.Spec.Person, Transport: p.Spec.Transport, Codec: p.att.Codec(),
 		State:  webrtc.PeerConnectionState(p.state.Load()).String(),
 		Kbps:   path.Bitrate / 1000,
-		RTT:    time.Duration(p.meter.rtt.Load()),
+		RTT:    time.Duration(p.rtt.Load()),
 		Loss:   path.Loss,
+		FPS:    p.meter.FPS(media.Now()),
 		Totals: totals,
 	}
 }

@@ -71,32 +71,6 @@ func TestHeartbeatsThatStopReleaseOnce(t *testing.T) {
 	})
 }
 
-func TestTimingIsMediansOfTheSecond(t *testing.T) {
-	var m meter
-	base := media.Stamp(1e12)
-	for i := range 5 {
-		d := time.Duration(i+1) * time.Millisecond
-		u := media.Unit{Key: i == 0, Width: 1920, Height: 1080, Data: make([]byte, 25_000)}
-		s := &u.Stages
-		s.Damage = base
-		s.Captured = s.Damage.Add(d)
-		s.Converted = s.Captured.Add(2 * d)
-		s.Encoded = s.Converted.Add(3 * d)
-		s.Received = s.Encoded.Add(4 * d)
-		m.sent(&u, s.Received.Add(5*d))
-	}
-	// A frame without a change on the display has no wait, and one whose clock is odd counts nowhere.
-	u := media.Unit{Stages: media.Stages{Captured: base, Converted: base.Add(-time.Second)}}
-	m.sent(&u, base)
-	got := m.second(77, m.begun.Add(time.Second))
-	if got.Frames != 6 || got.KeyFrames != 1 || got.WaitMs != 3 || got.ConvertMs != 6 || got.EncodeMs != 9 || got.WireMs != 12 || got.SendMs != 15 || got.Kbps != 1000 || got.RTPTimestamp != 77 {
-		t.Errorf("got %+v", got)
-	}
-	if again := m.second(78, m.begun.Add(time.Second)); again.Frames != 0 || again.WaitMs != 0 || again.Kbps != 0 {
-		t.Errorf("the next second has %+v", again)
-	}
-}
-
 func TestBitrateDefaults(t *testing.T) {
 	for _, tt := range []struct{ in, want Bitrate }{
 		{Bitrate{}, Bitrate{300, 8000, 100_000}},

@@ -34,7 +34,7 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 		}
 		p.counts.frames.Add(1)
 		now := media.Now()
-		p.meter.sent(&u, now)
+		p.meter.Sent(&u, p.video.RTPTime(u.Stages.Captured), now)
 		if now.Sub(probed) > probeGap && p.path.Blind() {
 			probed = now
 			if ssrc, ok := p.video.SSRC(); ok {
@@ -91,8 +91,8 @@ func (p *Peer) everySecond() {
 	}
 	path := p.path.Tick()
 	p.tellRate(false)
-	t := p.meter.second(p.video.RTPTime(now), now)
-	t.Estimate = path.Bitrate / 1000
+	t := p.meter.Second(p.video.RTPTime(now), now)
+	t.Estimate, t.Target = path.Bitrate/1000, p.att.Target()
 	t.Packets, t.Resent = path.Packets-p.sentBefore, path.Resent-p.resentBefore
 	p.sentBefore, p.resentBefore = path.Packets, path.Resent
 	p.news.setTiming(t)
@@ -176,7 +176,7 @@ func (p *Peer) onReports(reports []rtcp.ReceptionReport) {
 		}
 		now := uint32(rtpstream.NTP(media.Now()) >> 16)
 		if rtt := now - r.LastSenderReport - r.Delay; rtt < 1<<31 {
-			p.meter.rtt.Store(int64(rtt) * int64(time.Second) >> 16)
+			p.rtt.Store(int64(rtt) * int64(time.Second) >> 16)
 		}
 	}
 }
