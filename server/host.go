@@ -15,6 +15,7 @@ import (
 	"fenrir/media/input"
 	"fenrir/media/screen"
 	"fenrir/media/worker"
+	"fenrir/server/api/metrics"
 	"fenrir/server/blackbox"
 	"fenrir/server/canary"
 	"fenrir/server/catalog"
@@ -35,13 +36,14 @@ type host struct {
 	gpus     atomic.Pointer[gpu.Report] // the newest inventory
 	encoders session.Encoders           // what the probe found; set before the first request
 	guests   guests
-	roots    quota.Roots     // where sessions get control groups
-	books    journal.Books   // what was logged about each session
-	hub      events.Hub      // what happens, for admins and metrics
-	box      *blackbox.Box   // stacks and last words
-	canary   canary.Canary   // whether a frame can be encoded
-	orphans  atomic.Int64    // things without an owner, at the last look
-	unreaped []int           // media workers that survived SIGKILL, at the last look; the looker's own
+	roots    quota.Roots   // where sessions get control groups
+	books    journal.Books // what was logged about each session
+	hub      events.Hub    // what happens, for admins and metrics
+	box      *blackbox.Box // stacks and last words
+	canary   canary.Canary // whether a frame can be encoded
+	orphans  atomic.Int64  // things without an owner, at the last look
+	unreaped []int         // media workers that survived SIGKILL, at the last look; the looker's own
+	latency  *metrics.Latency
 	life     context.Context // of the server: sessions live below it
 }
 
@@ -99,7 +101,7 @@ func (h *host) start(app catalog.App, req session.Request) (*session.Session, er
 				return source{&worker.Process{
 					Exe: self, Args: workerArgs(app.ID), Spec: spec, Log: log,
 					Stacks: func(text string) { h.keepStacks(log, id, text) },
-				}, log}
+				}, log, h.latency}
 			},
 			Lease:      h.lease,
 			Tell:       h.tell,
@@ -142,13 +144,14 @@ func (h *host) keepStacks(log *slog.Logger, id session.ID, text string) {
 // source is a media worker as a session sees it.
 type source struct {
 	*worker.Process
-	log *slog.Logger
+	log     *slog.Logger
+	latency *metrics.Latency
 }
 
 // Run implements session.Source. A worker that had to be killed when it was told
 // to end, and is reaped, left nothing behind: that is told, and is no error.
 func (s source) Run(ctx context.Context, orders <-chan media.Order, sink media.Sink) error {
-	err := s.Process.Run(ctx, orders, sink)
+	err := s.Process.Run(ctx, orders, s.latency.Watch(sink))
 	if ctx.Err() != nil && errors.Is(err, worker.ErrKilled) && !errors.Is(err, worker.ErrUnreaped) {
 		s.log.Warn("media worker did not end when told to", "err", err)
 		return nil

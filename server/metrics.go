@@ -8,7 +8,7 @@ import (
 
 // collectors are the metrics that the API does not know by itself.
 func collectors(players *browser.Server, h *host) []prometheus.Collector {
-	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}, &vitalMetrics{h}, &gpuMetrics{h}}
+	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}, &vitalMetrics{h}, &gpuMetrics{h}, h.latency}
 }
 
 // playerMetrics shows what the browser door counts, at the moment of asking.

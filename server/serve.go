@@ -24,6 +24,7 @@ import (
 	"fenrir/media/desktop/quota"
 	"fenrir/media/worker"
 	"fenrir/server/api"
+	"fenrir/server/api/metrics"
 	"fenrir/server/blackbox"
 	"fenrir/server/catalog"
 	"fenrir/server/cert"
@@ -92,7 +93,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 
 	life, endLife := context.WithCancelCause(context.WithoutCancel(ctx)) // sessions outlive the signal until they are closed
 	defer endLife(context.Canceled)
-	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}, roots: quota.Settle(), box: box}
+	h := &host{cfg: cfg, log: log, life: life, slots: &gpu.Slots{}, roots: quota.Settle(), box: box, latency: metrics.NewLatency()}
 	h.log.Debug("control groups for sessions", "v2", h.roots.Unified, "controllers", h.roots.Controllers, "v1_pids", h.roots.Pids)
 	h.programs = catalog.New(catalog.Options{
 		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: log,
@@ -106,7 +107,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	h.readyCanary()
 
 	players := &browser.Server{
-		Attach: h.attach, Log: log, Network: network(cfg.Network),
+		Attach: h.attach, Log: log, Latency: h.latency, Network: network(cfg.Network),
 		Bitrate: browser.Bitrate{Min: cfg.Video.MinKbps, Start: cfg.Video.StartKbps, Max: cfg.Video.MaxKbps},
 	}
 	persons.OnRevoked(h.guests.revoked)

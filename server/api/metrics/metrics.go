@@ -1,6 +1,6 @@
 // Package metrics is what Prometheus is shown: the process, the requests, the
-// sessions as they are when it asks, and what others add. It imports the
-// vocabulary of media only.
+// sessions as they are when it asks, the ways of frames and inputs, and what others add.
+// It imports the vocabularies of media and signaling only.
 package metrics
 
 import (

@@ -80,19 +80,14 @@ func (m *Meter) Second(rtp uint32, now media.Stamp) signaling.Timing {
 	return m.medians.second(rtp, now)
 }
 
-// FPS is the rate at which the client says that it paints; 0 when it says nothing.
-func (m *Meter) FPS(now media.Stamp) float64 { return m.painted.fps(now) }
-
 // Painted takes the client's word on what it painted, having been sent so many
 // frames and having sent so many inputs in all, and returns how many frames it can
 // have painted. One goroutine at a time calls it.
-func (m *Meter) Painted(says signaling.Painted, sent, inputs uint64, now media.Stamp) uint64 {
-	frames := min(says.Frames, sent)
-	m.painted.frames(frames, now)
+func (m *Meter) Painted(says signaling.Painted, sent, inputs uint64) uint64 {
 	if m.watcher != nil && says.Legs != nil {
 		l := *says.Legs
 		m.painted.bound(&l, sent, inputs)
 		m.watcher.Painted(&l)
 	}
-	return frames
+	return min(says.Frames, sent)
 }

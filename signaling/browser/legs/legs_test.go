@@ -192,27 +192,23 @@ func (s *saw) Painted(l *signaling.Legs)       { s.legs = *l }
 func TestAClientIsBelievedWithinReason(t *testing.T) {
 	w := &saw{}
 	m := NewMeter(w)
-	says := func(frames uint64, sent, inputs uint64, at media.Stamp, n int) uint64 {
+	for _, tt := range []struct {
+		frames, sent, inputs uint64
+		values               int // of each leg that it tells of
+		painted              uint64
+		decode, photon       int // of those that are taken
+	}{
+		{1000, 60, 1, 200, 60, 60, 1},
+		{110, 120, 2, 200, 110, 60, 1},
+		{118, 120, 2, 8, 118, 0, 0},
+		{130, 130, 2, 3, 130, 3, 0},
+		{130, 140, 3, 8, 130, 8, 1},
+	} {
 		w.legs = signaling.Legs{}
-		return m.Painted(signaling.Painted{Frames: frames, Legs: &signaling.Legs{Decode: make([]float64, n), Photon: make([]float64, n)}}, sent, inputs, at)
-	}
-	if got := says(1000, 60, 1, begin, 200); got != 60 || len(w.legs.Decode) != 60 || len(w.legs.Photon) != 1 {
-		t.Errorf("of 60 frames it painted %d and measured %d, of one input %d", got, len(w.legs.Decode), len(w.legs.Photon))
-	}
-	if got := m.FPS(begin); got != 0 {
-		t.Errorf("one message makes no rate, got %v", got)
-	}
-	if got := says(110, 120, 2, begin.Add(time.Second), 200); got != 110 || len(w.legs.Decode) != 60 || len(w.legs.Photon) != 1 {
-		t.Errorf("of 60 more frames it painted %d in all and measured %d, of one more input %d", got, len(w.legs.Decode), len(w.legs.Photon))
-	}
-	if got := m.FPS(begin.Add(time.Second)); got != 50 {
-		t.Errorf("paints %v frames a second, want 50", got)
-	}
-	if got := m.FPS(begin.Add(5 * time.Second)); got != 0 {
-		t.Errorf("says nothing for 4 s and paints %v", got)
-	}
-	if says(5, 120, 2, begin.Add(2*time.Second), 1); len(w.legs.Decode) != 0 || m.FPS(begin.Add(2*time.Second)) != 0 && m.FPS(begin.Add(2*time.Second)) != 50 {
-		t.Errorf("a count that falls: %v values, %v frames a second", len(w.legs.Decode), m.FPS(begin.Add(2*time.Second)))
+		says := signaling.Painted{Frames: tt.frames, Legs: &signaling.Legs{Decode: make([]float64, tt.values), Photon: make([]float64, tt.values)}}
+		if got := m.Painted(says, tt.sent, tt.inputs); got != tt.painted || len(w.legs.Decode) != tt.decode || len(w.legs.Photon) != tt.photon {
+			t.Errorf("%+v: got %d painted, %d decoded, %d photons", tt, got, len(w.legs.Decode), len(w.legs.Photon))
+		}
 	}
 }
 

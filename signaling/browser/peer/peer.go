@@ -440,7 +440,7 @@ const heardWithin = 3 * time.Second
 // Painted takes the client's word on what it painted, and whether the picture is on
 // a screen. Called by one goroutine at a time.
 func (p *Peer) Painted(says signaling.Painted) {
-	frames := p.meter.Painted(says, p.counts.frames.Load(), p.counts.inputs.Load(), media.Now())
+	frames := p.meter.Painted(says, p.counts.frames.Load(), p.counts.inputs.Load())
 	if frames > p.counts.painted.Load() {
 		p.counts.painted.Store(frames)
 	}
@@ -534,7 +534,6 @@ func (p *Peer) Stats() Stats {
 		Kbps:   path.Bitrate / 1000,
 		RTT:    time.Duration(p.rtt.Load()),
 		Loss:   path.Loss,
-		FPS:    p.meter.FPS(media.Now()),
 		Totals: totals,
 	}
 }

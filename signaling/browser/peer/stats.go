@@ -63,6 +63,5 @@ type Stats struct {
 	Kbps      int    // estimate of what the path carries, 0 while unknown
 	RTT       time.Duration
 	Loss      float64 // 0…1, of the last second as the peer reported it
-	FPS       float64 // frames a second that the client says it paints lately; 0 when it says nothing
 	Totals    Totals
 }
