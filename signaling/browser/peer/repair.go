@@ -56,7 +56,7 @@ func (p *Peer) tune() {
 	r.lossy = path.Loss > lossBegins || r.lossy && path.Loss > lossEnds
 
 	rtt := path.RTT
-	if reported := time.Duration(p.meter.rtt.Load()); reported > 0 {
+	if reported := time.Duration(p.rtt.Load()); reported > 0 {
 		rtt = min(rtt, reported)
 	}
 	t := resend.Tuning{RTT: rtt, Copies: 1, Budget: max(path.Bitrate/2, 500_000)}
