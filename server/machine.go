@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fenrir/gpu"
+	"fenrir/media"
 	"fenrir/server/api"
 )
 
@@ -23,6 +24,13 @@ func (h *host) refreshGPUs(ctx context.Context) {
 	}
 	before := h.gpus.Swap(&report)
 	h.slots.Learn(report)
+	if before != nil && (before.State == gpu.OK) != (report.State == gpu.OK) {
+		ev := media.Event{Kind: media.EventHealth, Why: "ok", Detail: "the GPUs answer"}
+		if report.State != gpu.OK {
+			ev.Why, ev.Detail = "failing", "GPU: "+report.Note()
+		}
+		h.hub.Publish(ev)
+	}
 	if before == nil || before.State != report.State || before.Note() != report.Note() {
 		h.log.Info("GPUs", "state", report.State, "count", len(report.GPUs), "driver", report.Driver, "note", report.Note())
 	}

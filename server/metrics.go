@@ -3,12 +3,21 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fenrir/server/vitals"
 	"fenrir/signaling/browser"
 )
 
 // collectors are the metrics that the API does not know by itself.
 func collectors(players *browser.Server, h *host) []prometheus.Collector {
-	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}, &vitalMetrics{h}, &gpuMetrics{h}, h.latency}
+	return []prometheus.Collector{&playerMetrics{players}, &encoderMetrics{h}, h.vitals(), &gpuMetrics{h}, h.latency}
+}
+
+// vitals are the server's own metrics.
+func (h *host) vitals() *vitals.Metrics {
+	return &vitals.Metrics{
+		Version: version(), Canary: &h.canary, Hub: &h.hub, Totals: h.registry.Totals,
+		Orphans: func() int { return int(h.orphans.Load()) },
+	}
 }
 
 // playerMetrics shows what the browser door counts, at the moment of asking.

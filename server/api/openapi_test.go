@@ -24,6 +24,7 @@ import (
 	"fenrir/media"
 	"fenrir/server/api/docs"
 	"fenrir/server/api/problem"
+	"fenrir/server/journal"
 )
 
 // document is openapi.json as generic JSON.
@@ -170,6 +171,7 @@ func TestTheDescriptionKnowsEveryFieldOfTheVocabulary(t *testing.T) {
 	for name, typ := range map[string]reflect.Type{
 		"Session": reflect.TypeFor[media.SessionState](), "Video": reflect.TypeFor[media.VideoState](), "Peer": reflect.TypeFor[media.PeerState](),
 		"Grant": reflect.TypeFor[media.GrantBits](), "Cause": reflect.TypeFor[media.Cause](), "Encoder": reflect.TypeFor[media.Encoder](),
+		"Event": reflect.TypeFor[media.Event](), "LogLine": reflect.TypeFor[journal.Line](),
 		"GPU": reflect.TypeFor[GPU](), "Limits": reflect.TypeFor[Limits](), "Server": reflect.TypeFor[ServerInfo](), "Problem": reflect.TypeFor[problem.Document](),
 	} {
 		props := schemas[name].(map[string]any)["properties"].(map[string]any)

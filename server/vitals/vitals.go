@@ -1,19 +1,24 @@
-package main
+// Package vitals shows Prometheus how the server is: what happened, what was lost,
+// and whether a session could be started. It imports the nouns that know it.
+package vitals
 
 import (
-	"strconv"
-
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fenrir/gpu"
 	"fenrir/media"
+	"fenrir/server/canary"
 	"fenrir/server/events"
 	"fenrir/server/session"
 )
 
-// vitalMetrics shows how the server is: what happened, what was lost, and whether a
-// session could be started.
-type vitalMetrics struct{ h *host }
+// Metrics is the collector. All fields are required.
+type Metrics struct {
+	Version string
+	Canary  *canary.Canary
+	Hub     *events.Hub
+	Totals  func() session.Totals // of all sessions so far
+	Orphans func() int            // that are there
+}
 
 var (
 	descBuild     = prometheus.NewDesc("fenrir_build_info", "1, with the version that runs.", []string{"version"}, nil)
@@ -47,7 +52,7 @@ var lossCounters = []struct {
 }
 
 // Describe is prometheus.Collector's.
-func (*vitalMetrics) Describe(ch chan<- *prometheus.Desc) {
+func (*Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descBuild, descEncodes, descTrials, descFailures, descTrialTook, descOrphans, descAllEvents} {
 		ch <- d
 	}
@@ -60,23 +65,23 @@ func (*vitalMetrics) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect is prometheus.Collector's.
-func (m *vitalMetrics) Collect(ch chan<- prometheus.Metric) {
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	gauge(descBuild, 1, version())
-	answer := m.h.canary.Last()
+	gauge(descBuild, 1, m.Version)
+	answer := m.Canary.Last()
 	gauge(descEncodes, bit(answer.OK))
 	gauge(descTrialTook, answer.Took.Seconds())
-	trials, failures := m.h.canary.Trials()
+	trials, failures := m.Canary.Trials()
 	count(descTrials, trials)
 	count(descFailures, failures)
-	gauge(descOrphans, float64(m.h.orphans.Load()))
+	gauge(descOrphans, float64(m.Orphans()))
 	kinds := map[media.EventKind]uint64{}
-	for c, n := range m.h.hub.Counts() {
+	for c, n := range m.Hub.Counts() {
 		kinds[c.Kind] += n
 		if d := eventCounters[c.Kind]; d != nil {
 			count(d, n, c.Why)
@@ -85,7 +90,7 @@ func (m *vitalMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, k := range events.Kinds {
 		count(descAllEvents, kinds[k], string(k))
 	}
-	totals := m.h.registry.Totals()
+	totals := m.Totals()
 	for _, l := range lossCounters {
 		count(l.desc, l.value(totals))
 	}
@@ -96,71 +101,4 @@ func bit(on bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// gpuMetrics shows the newest inventory. What the driver does not tell is absent,
-// never 0.
-type gpuMetrics struct{ h *host }
-
-var (
-	gpuLabels   = []string{"gpu", "name"}
-	descGPU     = prometheus.NewDesc("fenrir_gpu_state", "1 for the state of the GPU inventory: ok, no-driver, driver-error, timed-out, probe-failed, not-built-in.", []string{"state"}, nil)
-	descGPUAge  = prometheus.NewDesc("fenrir_gpu_report_seconds", "Unix time of the newest GPU inventory.", nil, nil)
-	descGPUMem  = prometheus.NewDesc("fenrir_gpu_memory_bytes", "Memory of a GPU.", gpuLabels, nil)
-	descGPUUsed = prometheus.NewDesc("fenrir_gpu_memory_used_bytes", "Used memory of a GPU.", gpuLabels, nil)
-	descGPUBusy = prometheus.NewDesc("fenrir_gpu_busy_ratio", "Share of the time that a GPU was busy, 0 to 1.", gpuLabels, nil)
-	descGPUEnc  = prometheus.NewDesc("fenrir_gpu_encoder_ratio", "Share of the time that a GPU's video encoder was busy, 0 to 1.", gpuLabels, nil)
-	descGPUSess = prometheus.NewDesc("fenrir_gpu_encoder_sessions", "Encoder sessions of all processes on a GPU.", gpuLabels, nil)
-	descSlots   = prometheus.NewDesc("fenrir_encoder_slots", "Encoder slots: held, quarantined, and limit (absent: no limit but the hardware's).", []string{"pool", "state"}, nil)
-)
-
-// Describe is prometheus.Collector's.
-func (*gpuMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descGPU, descGPUAge, descGPUMem, descGPUUsed, descGPUBusy, descGPUEnc, descGPUSess, descSlots} {
-		ch <- d
-	}
-}
-
-// Collect is prometheus.Collector's.
-func (m *gpuMetrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	for i, p := range m.h.slots.Pools() {
-		pool := strconv.Itoa(i)
-		if len(p.GPUs) > 0 {
-			pool = p.GPUs[0]
-		}
-		gauge(descSlots, float64(p.Held), pool, "held")
-		gauge(descSlots, float64(len(p.Quarantined)), pool, "quarantined")
-		if p.Limit > 0 {
-			gauge(descSlots, float64(p.Limit), pool, "limit")
-		}
-	}
-	report := m.h.gpus.Load()
-	if report == nil {
-		return
-	}
-	for _, s := range []gpu.State{gpu.OK, gpu.NoDriver, gpu.DriverError, gpu.TimedOut, gpu.ProbeFailed, gpu.NotBuiltIn} {
-		gauge(descGPU, bit(s == report.State), string(s))
-	}
-	gauge(descGPUAge, float64(report.Began.UnixMilli())/1000)
-	for _, g := range report.GPUs {
-		labels := []string{strconv.Itoa(g.Index), g.Name}
-		if g.MemoryTotal != nil {
-			gauge(descGPUMem, float64(*g.MemoryTotal), labels...)
-		}
-		if g.MemoryUsed != nil {
-			gauge(descGPUUsed, float64(*g.MemoryUsed), labels...)
-		}
-		if g.Busy != nil {
-			gauge(descGPUBusy, float64(*g.Busy)/100, labels...)
-		}
-		if g.Encoder != nil {
-			gauge(descGPUEnc, float64(*g.Encoder)/100, labels...)
-		}
-		if g.Sessions != nil {
-			gauge(descGPUSess, float64(g.Sessions.Count), labels...)
-		}
-	}
 }
