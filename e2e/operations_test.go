@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -30,9 +31,9 @@ HTMLVideoElement.prototype.requestVideoFrameCallback = function (f) {
 };
 `
 
-// TestPaintedFramesAreWhatHealthMeans (rows 38 and 49): a player that is sent frames
+// TestRow38Row49PaintedFramesAreWhatHealthMeans: a player that is sent frames
 // and paints none is told why, gets a key frame, then another media worker.
-func TestPaintedFramesAreWhatHealthMeans(t *testing.T) {
+func TestRow38Row49PaintedFramesAreWhatHealthMeans(t *testing.T) {
 	s := start(t, options{})
 	p := tab(t, 1280, 720)
 	do(t, "blindfold", p.AddInitScript(playwright.Script{Content: playwright.String(blindfold)}))
@@ -92,10 +93,11 @@ func (s *server) ready() (status int, text string) {
 	return status, string(raw)
 }
 
-// TestReadinessSeesABlock (row 6): when encoding blocks, /readyz is red within a
+// TestRow06ReadinessSeesABlock: when encoding blocks, /readyz is red within a
 // minute; it never waits itself; it is green again when the block is gone. What
 // blocks is GStreamer's registry: a file that nobody writes.
-func TestReadinessSeesABlock(t *testing.T) {
+func TestRow06ReadinessSeesABlock(t *testing.T) {
+	t.Parallel() // it waits for a minute
 	registry := filepath.Join(t.TempDir(), "registry.bin")
 	s := start(t, options{env: []string{"GST_REGISTRY=" + registry}})
 	s.setup()
@@ -137,9 +139,60 @@ func TestReadinessSeesABlock(t *testing.T) {
 	until(t, 5*time.Second, "no trial is left", func() bool { return len(children(s.cmd.Process.Pid, "media-probe")) == 0 })
 }
 
-// TestHungWorkersStacksAreKept: what a media worker was doing that had to be killed
+// TestRow11OrphansAreReaped leaves a desktop's folder and a process of it behind, as
+// an end would that did not succeed: within a minute or so both are gone, and counted.
+func TestRow11OrphansAreReaped(t *testing.T) {
+	t.Parallel() // it waits for a minute
+	s := start(t, options{})
+	s.setup()
+	const orphan = "s_orphan"
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(s.cmd.Process.Pid), "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[19] // field 22 of proc(5)
+	dir := filepath.Join(s.dir, "run", orphan)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	owner := fmt.Sprintf(`{"session":%q,"server":{"pid":%d,"start":%s},"boot":%q}`, orphan, s.cmd.Process.Pid, begun, strings.TrimSpace(string(boot)))
+	if err := os.WriteFile(filepath.Join(dir, "owner.json"), []byte(owner), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	left := exec.Command("sleep", "1000")
+	left.Env = append(os.Environ(), "FENRIR_SESSION="+orphan)
+	left.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- left.Wait() }()
+	kept := s.create("playground")
+	until(t, 20*time.Second, "running", func() bool { return s.session(kept.ID).Phase == "running" })
+	began := time.Now()
+	select {
+	case <-gone:
+	case <-time.After(75 * time.Second):
+		left.Process.Kill() // ours, by its handle
+		t.Fatal("the orphaned process still runs after 75 s")
+	}
+	until(t, 5*time.Second, "the folder is gone and the orphan counted", func() bool {
+		_, err := os.Stat(dir)
+		return os.IsNotExist(err) && s.labelled(`fenrir_orphans_found_total{kind="desktop"}`) == 1
+	})
+	t.Logf("gone after %v", time.Since(began).Round(time.Second))
+	if now := s.session(kept.ID); now.Phase != "running" || now.Restarts != 0 || s.labelled("fenrir_orphans") != 0 {
+		t.Errorf("a session that has an owner: %+v", now)
+	}
+}
+
+// TestRow04HungWorkersStacksAreKept: what a media worker was doing that had to be killed
 // is in the state folder, and what it said in the session's log.
-func TestHungWorkersStacksAreKept(t *testing.T) {
+func TestRow04HungWorkersStacksAreKept(t *testing.T) {
 	s := start(t, options{})
 	s.setup()
 	sess := s.create("playground")
@@ -219,9 +272,9 @@ func (s *server) follow() <-chan event {
 	return out
 }
 
-// TestAbortedServerLeavesItsStacks (row 5): what systemd's watchdog does to a server
+// TestRow05AbortedServerLeavesItsStacks: what systemd's watchdog does to a server
 // that hangs leaves what all its goroutines were doing.
-func TestAbortedServerLeavesItsStacks(t *testing.T) {
+func TestRow05AbortedServerLeavesItsStacks(t *testing.T) {
 	s := start(t, options{})
 	s.setup()
 	if err := s.cmd.Process.Signal(syscall.SIGABRT); err != nil {
@@ -242,9 +295,9 @@ func TestAbortedServerLeavesItsStacks(t *testing.T) {
 	}
 }
 
-// TestServiceManagerIsTold plays systemd: the server says that it is ready, pets the
+// TestRow05ServiceManagerIsTold plays systemd: the server says that it is ready, pets the
 // watchdog while it answers, stops doing so when it is stopped, and says goodbye.
-func TestServiceManagerIsTold(t *testing.T) {
+func TestRow05ServiceManagerIsTold(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
