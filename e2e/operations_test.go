@@ -50,6 +50,11 @@ func TestRow38Row49PaintedFramesAreWhatHealthMeans(t *testing.T) {
 	note := p.Locator("[data-testid=no-picture][data-code=no-picture]")
 	do(t, "the page says why", note.WaitFor(playwright.LocatorWaitForOptions{Timeout: playwright.Float(9000)}))
 	t.Logf("told after %v: %q", time.Since(began).Round(time.Millisecond), must(note.InnerText())(t))
+	do(t, "a phone's width", p.SetViewportSize(390, 844))
+	if box, err := note.BoundingBox(); err != nil || box == nil || box.X < 0 || box.X+box.Width > 390 {
+		t.Errorf("on 390 pixels the note is at %+v, %v", box, err)
+	}
+	do(t, "the old width", p.SetViewportSize(1280, 720))
 	if role := must(note.GetAttribute("role"))(t); role != "status" {
 		t.Errorf("role %q: a screen reader says nothing", role)
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // readyCanary wires the canary. A trial costs what one entry's probe costs: a child
-// that lives for about a third of a second.
+// that lives for a tenth of a second (docs/metrics.md has the figures).
 func (h *host) readyCanary() {
 	h.canary.Try = func(ctx context.Context) error {
 		c, err := h.encoders.Choose(h.encoders.Order)
