@@ -21,7 +21,7 @@ import (
 // metricNames are the names of everything that /metrics can tell.
 func metricNames(t *testing.T) (ours, all []string) {
 	t.Helper()
-	h := &host{slots: &gpu.Slots{}, registry: &session.Registry{}}
+	h := &host{slots: &gpu.Slots{}, registry: &session.Registry{}, latency: metrics.NewLatency()}
 	list := append(collectors(&browser.Server{}, h), metrics.Own(func() []media.SessionState { return nil })...)
 	name := regexp.MustCompile(`fqName: "([a-zA-Z_:][a-zA-Z0-9_:]*)"`)
 	for _, c := range list {
