@@ -17,6 +17,7 @@ const (
 	maxRefine = 90                     // frames that refine one picture
 	enough    = 4                      // of them in a row that tell nothing new
 	refineGap = time.Second / 60       // between frames that refine
+	catchUp   = 32                     // the limit is exceeded by one in so many frames
 )
 
 // Action is what to do now.
@@ -83,9 +84,9 @@ func (p *Pacer) Next(now media.Stamp) (do Action, key bool, wake media.Stamp) {
 		return fresh, true, 0
 	}
 	if p.changed {
-		// Half an interval of tolerance, or a program that draws at that very rate
-		// would, by its jitter, lose every other frame.
-		if due := p.tat.Add(-p.interval / 2); now < due {
+		// An interval of tolerance: what a click changes between two pictures of a
+		// program that draws at that very rate is seen at once.
+		if due := p.tat.Add(-p.interval); now < due {
 			return Wait, false, due
 		}
 		return Capture, false, 0
@@ -103,7 +104,9 @@ func (p *Pacer) Next(now media.Stamp) (do Action, key bool, wake media.Stamp) {
 // Sent tells that a frame was given to the encoder. Changes that are told
 // between Next and Sent stay: call Taken first, when the picture is being taken.
 func (p *Pacer) Sent(now media.Stamp, do Action) {
-	p.tat = max(p.tat, now).Add(p.interval)
+	// Without the catching up, one picture between two others would make all that
+	// come after it wait for as long as the program draws at that very rate.
+	p.tat = max(p.tat, now).Add(p.interval - p.interval/catchUp)
 	p.sent = now
 	p.key = false
 	p.inFlight++
