@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"sync/atomic"
 	"syscall"
@@ -18,7 +20,7 @@ import (
 // The bounds of a worker's life.
 const (
 	StartGrace = 5 * time.Second        // from spec to ready
-	Silence    = 600 * time.Millisecond // between two signs of progress once ready
+	Silence    = 600 * time.Millisecond // between two signs of progress once ready, unless it is seen to be stopped
 	StopGrace  = 1500 * time.Millisecond
 	ReapGrace  = 3 * time.Second // from SIGKILL until the process is gone
 
@@ -167,7 +169,7 @@ func (r *run) watch(ctx context.Context, orders <-chan media.Order) (v verdict) 
 	var seen uint64
 	var phase int32
 	var mute error // why nothing can be written any more
-	quiet, muted, failing := 0, 0, 0
+	quiet, muted, failing, halted := 0, 0, 0, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -199,6 +201,12 @@ func (r *run) watch(ctx context.Context, orders <-chan media.Order) (v verdict) 
 			if now, p := r.progress.Load(), r.phase.Load(); p != phase || p == phaseRunning && now != seen {
 				seen, phase, quiet = now, p, 0
 			}
+			// A busy machine makes a worker late; one that is stopped stays silent.
+			if phase == phaseRunning && quiet > 1 && r.child.stopped() {
+				halted++
+			} else {
+				halted = 0
+			}
 			switch cause := r.failed.Load(); {
 			case cause != nil:
 				// It said that it gives up and exits.
@@ -211,6 +219,9 @@ func (r *run) watch(ctx context.Context, orders <-chan media.Order) (v verdict) 
 				return v
 			case phase == phaseRunning && quiet > int(Silence/tick):
 				v.err = fmt.Errorf("%w: no progress for %v", ErrSilent, Silence)
+				return v
+			case halted > 1:
+				v.err = fmt.Errorf("%w: it is stopped", ErrSilent)
 				return v
 			}
 		}
@@ -343,6 +354,18 @@ type child struct {
 	cmd   *exec.Cmd
 	conn  io.ReadWriteCloser
 	words *words
+}
+
+// stopped tells whether the child was stopped by a signal. A debugger's stop is
+// another state.
+func (c *child) stopped() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	if err != nil {
+		return false // gone, which its socket tells
+	}
+	// The name is in parentheses and may hold any character; the state follows.
+	end := bytes.LastIndex(stat, []byte(") "))
+	return end >= 0 && bytes.HasPrefix(stat[end+2:], []byte("T"))
 }
 
 // kill ends the child's whole process group. It must not be called after reap

@@ -257,7 +257,7 @@ func TestNeighboursThatMisbehave(t *testing.T) {
 		{"child-never-ready", ErrSilent, "not ready", StartGrace + time.Second},
 		{"child-silent", ErrSilent, "no progress", 2 * time.Second},
 		{"child-hum", ErrSilent, "no progress", 2 * time.Second}, // sound goes on, the picture does not
-		{"child-stopped", ErrSilent, "no progress", 2 * time.Second},
+		{"child-stopped", ErrSilent, "it is stopped", time.Second},
 		{"child-closes", ErrDied, "", time.Second}, // closes the socket and lives on
 		{"child-fails", &media.Cause{Code: media.CauseNoEncoder}, "no such thing", time.Second},
 		{"child-fails-and-stays", &media.Cause{Code: media.CauseNoEncoder}, "no such thing", 3 * time.Second},
