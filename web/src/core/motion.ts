@@ -21,6 +21,8 @@ export const realTimers: Timers = {
 /** Packets that one message repeats, so that three messages in a row may be lost. */
 const REDUNDANCY = 4;
 
+/** Bytes waiting in the channel above which nothing is sent that came another way already. */
+const HIGH_WATER = 1024;
 
 /** When motion stops its last message is sent again: nothing newer would repair its loss. */
 const TAIL_MS = [20, 80];
