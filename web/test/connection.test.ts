@@ -157,7 +157,7 @@ test("a connection says hello, offers, trickles and is connected", async () => {
   await w.up();
   assert.deepEqual(seen.states, ["signaling", "negotiating", "connected"]);
   assert.deepEqual(w.socket.types(), ["hello", "offer", "candidate"]);
-  assert.deepEqual(w.peer.channels.map((ch) => ch.label), ["input", "motion", "events"]);
+  assert.deepEqual(w.peer.channels.map((ch) => ch.label), ["input", "motion", "events", "stages"]);
   assert.deepEqual(w.peer.configuration.iceServers, [{ urls: ["stun:example.org"] }]);
   assert.equal(w.clock.pending, 0, "a deadline is left over");
 });

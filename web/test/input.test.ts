@@ -266,3 +266,25 @@ test("no copies follow a channel that is gone", () => {
   clock.advance(1000);
   assert.equal(motion.sent.length, 0);
 });
+
+test("presses are told with the number of their packet and the time; releases and moves are not", () => {
+  const { input, clock } = sender();
+  const told: [number, number][] = [];
+  input.onPress = (number, at) => told.push([number, at]);
+  clock.advance(100);
+  input.keyDown(0x41);
+  input.keyDown(0x41); // held already: nothing goes out
+  clock.advance(50);
+  input.keyUp(0x41);
+  input.pointerTo(10, 10, 100, 100);
+  input.buttonDown(1); // its position goes first
+  input.buttonUp(1);
+  input.scroll(0, 120);
+  input.text("ä");
+  assert.deepEqual(told, [
+    [1, 100],
+    [4, 150],
+    [7, 150],
+    [8, 150],
+  ]);
+});

@@ -1,6 +1,8 @@
 import { preferences, withRoundTrips, withStereo } from "./codecs";
 import { newer, readCursorPosition, readPong, type Pong } from "./control";
 import { Emitter } from "./emitter";
+import { readStages, type Stages } from "./stages";
+import type { Legs } from "./latency";
 import { realTimers, type Timers } from "./motion";
 import type { Cause, ClientMessage, Codec, CursorImage, ServerMessage, SessionState, Timing, Welcome } from "./types";
 
@@ -61,6 +63,7 @@ export interface ConnectionEvents {
   cursor: CursorImage;
   position: { x: number; y: number };
   timing: Timing;
+  stages: Stages;
   pong: Pong;
   /** The path to the server is gone (true) or back (false); media may stand still meanwhile. */
   unstable: boolean;
@@ -195,8 +198,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   /** Tells what was painted so far, and whether what arrives should be: a tab in the background paints nothing. */
-  painted(frames: number, rtpTimestamp: number, visible: boolean): void {
-    if (this.#state === "connected") this.#send({ type: "painted", frames, rtp_timestamp: rtpTimestamp, visible });
+  painted(frames: number, rtpTimestamp: number, visible: boolean, legs: Legs): void {
+    if (this.#state === "connected") this.#send({ type: "painted", frames, rtp_timestamp: rtpTimestamp, visible, legs });
   }
 
   /** The device changed networks: paths that look alive may be dead. */
@@ -298,8 +301,9 @@ export class Connection extends Emitter<ConnectionEvents> {
     const input = peer.createDataChannel("input", { ordered: true });
     const motion = peer.createDataChannel("motion", { ordered: false, maxRetransmits: 0 });
     const events = peer.createDataChannel("events", { ordered: true });
+    const stages = peer.createDataChannel("stages", { ordered: false, maxRetransmits: 0 });
     this.#events = events;
-    input.binaryType = motion.binaryType = "arraybuffer";
+    input.binaryType = motion.binaryType = stages.binaryType = "arraybuffer";
     input.onopen = motion.onopen = () => {
       if (input.readyState !== "open" || motion.readyState !== "open") return;
       this.emit("channels", { input, motion, heartbeatMs: this.#welcome?.heartbeat_ms ?? 0 });
@@ -315,6 +319,10 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.emit("position", { x: position.x, y: position.y });
     };
     events.onmessage = (event: MessageEvent<unknown>) => this.#event(event.data);
+    stages.onmessage = (event: MessageEvent<unknown>) => {
+      const told = event.data instanceof ArrayBuffer ? readStages(event.data) : null;
+      if (told && this.#peer === peer) this.emit("stages", told);
+    };
 
     peer.onicecandidate = ({ candidate }) => {
       if (!candidate) return;

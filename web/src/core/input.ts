@@ -43,6 +43,8 @@ export class InputSender {
   #count = 0;
   #recent: Uint8Array[] = [];
   #copying: unknown = null;
+  /** Told of each press (key, button, wheel, text): its number among the packets on `input`, and when it went out. */
+  onPress: (number: number, at: number) => void = () => {};
   /** Input packets sent, by kind; for diagnosis. */
   readonly sent = { keys: 0, buttons: 0, scrolls: 0, texts: 0, motions: 0 };
 
@@ -122,7 +124,7 @@ export class InputSender {
     if (!this.#grant.keyboard || this.#keys.has(vk) || !this.#open()) return;
     this.#keys.add(vk);
     this.sent.keys++;
-    this.#send(control.key(true, vk, this.modifiers));
+    this.#press(control.key(true, vk, this.modifiers));
   }
 
   keyUp(vk: number): void {
@@ -144,7 +146,7 @@ export class InputSender {
     if (!this.#grant.keyboard || !this.#open()) return;
     for (const packet of control.text(value)) {
       this.sent.texts++;
-      this.#send(packet);
+      this.#press(packet);
     }
   }
 
@@ -169,7 +171,7 @@ export class InputSender {
     this.#buttons.add(number);
     this.sent.buttons++;
     this.#sendPosition();
-    this.#send(control.button(true, number));
+    this.#press(control.button(true, number));
   }
 
   buttonUp(number: number): void {
@@ -193,11 +195,11 @@ export class InputSender {
     this.#scrollY -= y;
     if (y !== 0) {
       this.sent.scrolls++;
-      this.#send(control.scroll(y));
+      this.#press(control.scroll(y));
     }
     if (x !== 0) {
       this.sent.scrolls++;
-      this.#send(control.scrollHorizontal(x));
+      this.#press(control.scrollHorizontal(x));
     }
   }
 
@@ -228,6 +230,14 @@ export class InputSender {
 
   #open(): boolean {
     return this.#channel?.readyState === "open";
+  }
+
+  /** Sends what the program may answer. */
+  #press(packet: Uint8Array<ArrayBuffer>): void {
+    if (!this.#open()) return;
+    const at = this.#now();
+    this.#send(packet);
+    this.onPress(this.#count, at);
   }
 
   #send(packet: Uint8Array<ArrayBuffer>): void {

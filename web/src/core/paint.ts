@@ -1,23 +1,28 @@
 import { Emitter } from "./emitter";
+import type { PaintedFrame } from "./latency";
 import type { PaintSample } from "./stats";
 
 /** What requestVideoFrameCallback tells of a frame; not all of it everywhere. */
 interface Frame {
   presentedFrames: number;
+  presentationTime: number;
   expectedDisplayTime: number;
   width: number;
   height: number;
   rtpTimestamp?: number;
   receiveTime?: number;
   captureTime?: number;
+  /** Seconds. */
+  processingDuration?: number;
 }
 
 /**
  * Counts frames that the browser really put on the screen: decoded is not yet
  * painted. `first` tells the first frame after a start or reset, by
- * performance.now() when it is to be visible.
+ * performance.now() when it is to be visible; `shown` tells each frame of which
+ * the browser says when it was received.
  */
-export class PaintMeter extends Emitter<{ first: number; frame: { width: number; height: number } }> {
+export class PaintMeter extends Emitter<{ first: number; frame: { width: number; height: number }; shown: PaintedFrame }> {
   readonly #video: HTMLVideoElement;
   #handle: number | null = null;
   #last = 0;
@@ -97,6 +102,15 @@ export class PaintMeter extends Emitter<{ first: number; frame: { width: number;
     }
     if (frame.captureTime !== undefined && this.#ages.length < 1000) {
       this.#ages.push(frame.expectedDisplayTime - frame.captureTime);
+    }
+    if (frame.rtpTimestamp !== undefined && frame.receiveTime !== undefined) {
+      this.emit("shown", {
+        rtp: frame.rtpTimestamp,
+        received: frame.receiveTime,
+        presented: frame.presentationTime,
+        shown: Math.max(frame.presentationTime, frame.expectedDisplayTime),
+        decode: (frame.processingDuration ?? 0) * 1000,
+      });
     }
     if (first) this.emit("first", Math.max(now, frame.expectedDisplayTime));
     if (first || frame.width !== this.#video.videoWidth) this.emit("frame", { width: frame.width, height: frame.height });

@@ -7,8 +7,10 @@ import { Cursor } from "./cursor";
 import { Emitter } from "./emitter";
 import { InputSender } from "./input";
 import { platformOf } from "./keyboard";
+import { LatencyMeter } from "./latency";
 import { Link, type LinkState } from "./link";
 import { PaintMeter } from "./paint";
+import { ServerClock } from "./server-clock";
 import { Sound } from "./sound";
 import { StatsMeter, type Stats } from "./stats";
 import type { Cause, Codec, GrantBits, SessionState, Timing } from "./types";
@@ -63,7 +65,9 @@ export class Player extends Emitter<PlayerEvents> {
   readonly paint: PaintMeter;
   readonly link: Link;
   readonly #options: PlayerOptions;
+  readonly latency: LatencyMeter;
   readonly #meter = new StatsMeter();
+  readonly #clock = new ServerClock();
   #codec: Codec | "auto";
   #maxKbps: number;
   #session: SessionState | null = null;
@@ -90,6 +94,7 @@ export class Player extends Emitter<PlayerEvents> {
     this.capture = new Capture(options.stage, this.input, platformOf(navigator.platform));
     this.sound = new Sound(options.audio);
     this.paint = new PaintMeter(options.video);
+    this.latency = new LatencyMeter(this.#clock);
     this.link = new Link({ connect: () => this.#connect(), probe: () => this.#probe() });
     this.#wire();
   }
@@ -216,6 +221,8 @@ export class Player extends Emitter<PlayerEvents> {
       this.#seen();
       this.emit("painted", { first });
     });
+    paint.on("shown", (frame) => this.latency.painted(frame, performance.now()));
+    this.input.onPress = (number, at) => this.latency.pressed(number, at);
     paint.on("frame", (size) => this.emit("size", this.#displaySize(size)));
     this.on("size", ({ width, height }) => capture.setPicture(width, height));
     capture.on("locked", (locked) => (cursor.own = this.#ownPointer(locked)));
@@ -272,6 +279,8 @@ export class Player extends Emitter<PlayerEvents> {
     this.#missedAt = 0;
     this.#timing = null;
     this.#pongMs = null;
+    this.latency.reset();
+    this.#clock.reset();
     this.#watchdog.reset();
     c.on("welcome", (welcome) => {
       this.#agreed = welcome.codec;
@@ -305,8 +314,10 @@ export class Player extends Emitter<PlayerEvents> {
       this.#timing = timing;
       this.emit("timing", timing);
     });
+    c.on("stages", (stages) => this.latency.told(stages, performance.now()));
     c.on("pong", (pong) => {
       const ms = this.input.pong(pong);
+      this.#clock.add(pong.sent, pong.sent + ms, pong.server);
       this.#pongMs = this.#pongMs === null ? ms : this.#pongMs * 0.75 + ms * 0.25;
     });
     c.on("unstable", (unstable) => this.emit("unstable", unstable));
@@ -345,8 +356,9 @@ export class Player extends Emitter<PlayerEvents> {
     const c = this.link.connection;
     if (!c || c.state !== "connected") return;
     if (!("requestVideoFrameCallback" in this.#options.video)) return;
+    this.latency.tidy(performance.now());
     const rendering = document.visibilityState === "visible" && this.#drawn;
-    c.painted(this.paint.frames, this.paint.rtpTimestamp, rendering && !c.unstable);
+    c.painted(this.paint.frames, this.paint.rtpTimestamp, rendering && !c.unstable, this.latency.take());
     this.#seen();
     const received = await receivedFrames(c.peer);
     if (this.link.connection !== c) return;

@@ -19,19 +19,6 @@ export interface Legs {
   present: number | null;
 }
 
-export const legNames: Record<keyof Legs, string> = {
-  wait: "Wait",
-  capture: "Capture",
-  convert: "Convert",
-  encode: "Encode",
-  wire: "Hand over",
-  send: "Send",
-  network: "Network",
-  jitterBuffer: "Buffer",
-  decode: "Decode",
-  present: "Display",
-};
-
 /** What the page knows about the stream at one moment; rates are over the last interval. */
 export interface Stats {
   /** performance.now() of the sample. */

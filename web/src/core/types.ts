@@ -1,6 +1,8 @@
 // The nouns of the HTTP API and of the signaling, as the server spells them
 // (media/state.go, media/media.go, signaling/PROTOCOL.md).
 
+import type { Legs } from "./latency";
+
 export type Codec = "h264" | "h265" | "av1" | "vp9" | "vp8";
 
 export interface Person {
@@ -247,5 +249,5 @@ export type ClientMessage =
   | { type: "offer"; id: number; sdp: string }
   | CandidateMessage
   | { type: "settings"; max_kbps: number }
-  | { type: "painted"; frames: number; rtp_timestamp: number; visible: boolean }
+  | { type: "painted"; frames: number; rtp_timestamp: number; visible: boolean; legs: Legs }
   | { type: "bye"; code: string };

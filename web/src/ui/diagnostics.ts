@@ -1,3 +1,4 @@
+import type { Latency } from "../core/latency";
 import type { Stats } from "../core/stats";
 import type { CursorImage, GrantBits, SessionState } from "../core/types";
 import type { Play } from "./play";
@@ -43,6 +44,11 @@ export interface Diagnostics {
   readonly sound: string;
   /** Numbers of the stream; rates are over the time since the last sample, at least 250 ms. */
   stats(): Promise<Stats | null>;
+  /**
+   * The ways of frames and presses over the last so many seconds (10; at most
+   * 60), leg by leg: see Latency in core/latency.ts. null outside of the player.
+   */
+  latency(seconds?: number): Latency | null;
   /** Root mean square of the sound at this moment, 0…1, before volume and mute. */
   audioLevel(): number;
   /** The loudest frequency at this moment in Hz, 0 for silence; 23 Hz steps at 48 kHz. */
@@ -114,6 +120,7 @@ export function diagnostics(parts: DiagnosticsParts): Diagnostics {
       return s.muted ? "muted" : "playing";
     },
     stats: async () => (await player()?.stats()) ?? null,
+    latency: (seconds?: number) => player()?.latency.summary(performance.now(), seconds) ?? null,
     audioLevel: () => player()?.sound.level() ?? 0,
     audioPeakHz: () => player()?.sound.peak() ?? 0,
   });

@@ -490,7 +490,7 @@ export class Play {
       const stats = await this.#player?.stats();
       if (!stats || stats === shown || element.hidden) return;
       shown = stats;
-      this.#stats.show(stats);
+      this.#stats.show(stats, this.#player?.latency.summary(performance.now()) ?? null);
     };
     void show();
     this.#statsTimer = setInterval(() => void show(), STATS_MS);
