@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -72,6 +73,7 @@ type options struct {
 	env    []string   // added to the environment
 	dir    string     // state of an earlier server
 	end    *route.End // of a network path, where it is to run; nil is loopback
+	bin    string     // the program; "": the ordinary one
 }
 
 var readyLine = regexp.MustCompile(`https://[^/\s]+/(?:#setup=(\S+))?`)
@@ -106,7 +108,7 @@ level = "debug"
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := []string{binary, "serve", "-config", path}
+	command := []string{cmp.Or(o.bin, binary), "serve", "-config", path}
 	dial := (&net.Dialer{}).DialContext
 	if o.end != nil {
 		command, dial = o.end.Wrap(command...), o.end.DialContext

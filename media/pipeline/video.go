@@ -76,14 +76,17 @@ func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec
 	if spec.Codec != "" && entry.Codec != spec.Codec {
 		return nil, media.NewCause(media.CauseNoEncoder, "%s makes %s, not %s", entry.Name, entry.Codec, spec.Codec)
 	}
-	screen, err := capture.Open(ctx, display, capture.Options{Cursor: spec.Cursor})
-	if err != nil {
-		return nil, &media.Cause{Code: media.CauseDesktop, Detail: err.Error()}
-	}
 	v := &video{
-		spec: spec, screen: screen, out: out,
+		spec: spec, out: out,
 		done: make(chan done, 64), failed: make(chan error, 2), stages: map[int64]media.Stages{},
 	}
+	go v.place.watch(ctx)
+	v.place.in("opening the display")
+	var err error
+	if v.screen, err = capture.Open(ctx, display, capture.Options{Cursor: spec.Cursor}); err != nil {
+		return nil, &media.Cause{Code: media.CauseDesktop, Detail: err.Error()}
+	}
+	v.place.in("starting " + entry.Name)
 	v.fps = min(max(spec.FPS, minNominal), maxNominal)
 	v.nominal = time.Second / time.Duration(v.fps)
 	return v, v.encode(entry)
@@ -173,7 +176,6 @@ func (v *video) run(ctx context.Context, orders <-chan media.Order) error {
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
 	pointer := v.pointer(ctx)
-	go v.place.watch(ctx)
 	for {
 		v.place.in("")
 		select {

@@ -292,6 +292,7 @@ func (r *run) await(v verdict) {
 // readAll passes on what the child sends, until the socket ends.
 func (r *run) readAll() error {
 	in := wire.NewReader(r.child.conn, wire.TypeUnit, wire.TypeReport)
+	var rate meter
 	for {
 		m, err := in.Next()
 		if err != nil {
@@ -302,6 +303,9 @@ func (r *run) readAll() error {
 			m.Stages.Received = media.Now()
 			if m.Kind == media.Video {
 				r.progress.Add(1)
+			}
+			if !rate.take(m.Stages.Received) {
+				return fmt.Errorf("%w: more than %d units a second", wire.ErrMalformed, unitRate)
 			}
 			r.sink.Unit(m)
 		case media.Report:

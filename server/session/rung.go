@@ -16,6 +16,7 @@ const (
 	breakerLives = 10                     // worker lives in a row without a single frame until the session gives up
 	breakerShort = 100                    // worker lives in a row of less than shortLife until the session gives up
 	shortLife    = 5 * time.Second
+	startBound   = 9 * time.Second // for the first frame of a session; a second worker is tried in any case
 	maxBackoff   = 2 * time.Second
 )
 
@@ -227,6 +228,7 @@ func (r *rung) run(ctx context.Context) error {
 	var last error
 	defer func() { release(last) }()
 
+	start := time.Now()
 	barren, short := 0, 0
 	for {
 		life, end := context.WithCancelCause(ctx)
@@ -259,6 +261,9 @@ func (r *rung) run(ctx context.Context) error {
 		if short++; time.Since(began) >= shortLife {
 			short = 0
 		}
+		if barren >= 2 && time.Since(start) >= startBound && r.s.starting() {
+			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("no picture within %v of the start, from %d media workers: %v", time.Since(start).Round(time.Second), barren, last)}
+		}
 		if barren >= breakerLives || short >= breakerShort {
 			words, why := wordsOf(last)
 			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("the media worker died %d times in a row: %v", max(barren, short), why), Output: words}
@@ -273,6 +278,13 @@ func (r *rung) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// starting tells whether no frame was made yet.
+func (s *Session) starting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == media.Starting
 }
 
 // backoff is 0 for n ≤ 0, then 50 ms doubling to 2 s.
