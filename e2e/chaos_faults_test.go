@@ -223,10 +223,10 @@ func TestRow01Row04CancelsDoNotWait(t *testing.T) {
 	s.atBaseline(base, 6*time.Second)
 }
 
-// TestRow07Row39WorkersThatMisbehave lets the worker of a session do one wrong
+// TestRow39BadWorkers lets the worker of a session do one wrong
 // thing after half a second, again and again: the program goes on, the picture
 // comes back each time, nobody else notices, and the end is one.
-func TestRow07Row39WorkersThatMisbehave(t *testing.T) {
+func TestRow39BadWorkers(t *testing.T) {
 	for _, fault := range []string{"crash", "garbage", "flood", "stall", "block-stream"} {
 		t.Run(fault, func(t *testing.T) {
 			s := startFaulty(t, rogues, "still=none", "playground="+fault+":30")

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// TestRow39WorkerKilledAndStopped ends the worker in play, again and again, by
+// TestRow39WorkerEnded ends the worker in play, again and again, by
 // SIGKILL and by SIGSTOP.
-func TestRow39WorkerKilledAndStopped(t *testing.T) {
+func TestRow39WorkerEnded(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"kill": syscall.SIGKILL, "stop": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, options{})
@@ -96,8 +96,8 @@ func TestRow07SoundServerRestarted(t *testing.T) {
 	}
 }
 
-// TestRow39ScreenshotsDoNotDisturb: two screenshots a second make no gap.
-func TestRow39ScreenshotsDoNotDisturb(t *testing.T) {
+// TestRow39Screenshots: two screenshots a second make no gap.
+func TestRow39Screenshots(t *testing.T) {
 	s := start(t, options{})
 	s.setup()
 	sess := s.running("playground")

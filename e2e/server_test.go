@@ -139,7 +139,7 @@ level = "debug"
 	t.Cleanup(s.stop)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("server log:\n%s", s.log.tail(16<<10))
+			t.Logf("server log, without good requests:\n%s", s.log.story(16<<10))
 		}
 	})
 	deadline := time.After(30 * time.Second)
@@ -313,6 +313,17 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 		b.buf = append(b.buf[:0], b.buf[n-1<<20:]...)
 	}
 	return len(p), nil
+}
+
+// story is the last n bytes without the lines of requests that went well.
+func (b *lockedBuffer) story(n int) string {
+	var out []byte
+	for line := range strings.Lines(b.tail(1 << 20)) {
+		if !strings.Contains(line, "msg=request ") || !strings.Contains(line, " status=20") {
+			out = append(out, line...)
+		}
+	}
+	return string(out[max(0, len(out)-n):])
 }
 
 func (b *lockedBuffer) tail(n int) string {

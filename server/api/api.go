@@ -203,7 +203,7 @@ type Check struct {
 const (
 	bodyWithin   = 15 * time.Second // the whole body
 	answerWithin = 30 * time.Second
-	endWait      = 250 * time.Millisecond // what DELETE waits for an end
+	endWait      = 200 * time.Millisecond // what DELETE waits for an end
 )
 
 // Handler builds everything and returns the root handler. Call it once.
