@@ -67,6 +67,7 @@ lint: ## formatting, vet and staticcheck of everything, e2e included
 	scripts/check-format.sh
 	$(GO) vet ./...
 	$(GO) vet -tags 'e2e bench' ./e2e
+	$(GO) vet -tags faults ./server ./media/fault ./media/pipeline
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e,bench ./e2e
 
@@ -90,11 +91,13 @@ test-web: ## types and tests of the page
 
 .PHONY: test-e2e
 test-e2e: ## the built binary in a real browser
-	FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m ./e2e
+	$(GO) build -tags faults -o bin/fenrir-faults ./server
+	FENRIR_FAULTS_BIN=$(CURDIR)/bin/fenrir-faults FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m ./e2e
 
 .PHONY: chaos
 chaos: install-test build ## what clients, networks and native code can do to us, in full (docs/reliability.md)
-	CHAOS=full FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m -run '^TestRow' ./e2e
+	$(GO) build -tags faults -o bin/fenrir-faults ./server
+	CHAOS=full FENRIR_BIN=$(CURDIR)/bin/fenrir FENRIR_FAULTS_BIN=$(CURDIR)/bin/fenrir-faults $(GO) test -tags e2e -count=1 -timeout 40m -run '^TestRow' ./e2e
 
 .PHONY: net
 net: install-test build ## measure pictures over lossy, slow and changing paths; NET="80 ms;40 →" takes those cells only
