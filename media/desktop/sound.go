@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
+	"fenrir/media/desktop/tree"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 	soundBound = 3 * time.Second // for the sound server to take connections
 
 	// Between two starts of a sound server that keeps dying.
-	firstRetry, lastRetry = 100 * time.Millisecond, 500 * time.Millisecond
+	firstRetry, lastRetry = 100 * time.Millisecond, 300 * time.Millisecond
 
 	// A sound server is asked so often whether it answers, and has so long for it;
 	// one that is silent twice in a row hangs.
@@ -148,6 +149,12 @@ func (s *stage) listens(ctx context.Context, server *child) error {
 			return nil
 		case <-ctx.Done():
 			return nil
+		}
+		if p, err := tree.Read(server.PID); err == nil && p.State == 'T' {
+			if silent++; silent >= soundPatience { // no need to wait for its answer
+				return errors.New("is stopped")
+			}
+			continue
 		}
 		answered := make(chan error, 1)
 		go func() { answered <- shake(soundSocket(s.start.Spec.Runtime)) }() // ends within soundAnswer
