@@ -31,9 +31,9 @@ HTMLVideoElement.prototype.requestVideoFrameCallback = function (f) {
 };
 `
 
-// TestRow38Row49PaintedFramesAreWhatHealthMeans: a player that is sent frames
+// TestRow38Row49PaintedFrames: a player that is sent frames
 // and paints none is told why, gets a key frame, then another media worker.
-func TestRow38Row49PaintedFramesAreWhatHealthMeans(t *testing.T) {
+func TestRow38Row49PaintedFrames(t *testing.T) {
 	s := start(t, options{})
 	p := tab(t, 1280, 720)
 	do(t, "blindfold", p.AddInitScript(playwright.Script{Content: playwright.String(blindfold)}))
@@ -239,6 +239,29 @@ func TestRow04HungWorkersStacksAreKept(t *testing.T) {
 		if !strings.Contains(string(all), want) {
 			t.Errorf("the session's log lacks %q: %s", want, all)
 		}
+	}
+}
+
+// TestFailedSessionShowsItsLog: when a program has ended, the page offers what the
+// server noted about its session.
+func TestFailedSessionShowsItsLog(t *testing.T) {
+	s := start(t, options{config: "[[apps]]\nid = \"short\"\ntitle = \"Short\"\ncommand = [\"sh\", \"-c\", \"echo no such level >&2; exit 3\"]\n"})
+	p := tab(t, 390, 844)
+	enter(t, s, p)
+	tile := p.Locator("[data-testid=app-tile][data-app=short]")
+	do(t, "play", tile.Locator("[data-testid=play-button]").Click())
+	panel := id(p, "error-panel")
+	do(t, "the page says that it is over", panel.WaitFor(playwright.LocatorWaitForOptions{Timeout: playwright.Float(20_000)}))
+	if text := must(panel.InnerText())(t); !strings.Contains(text, "no such level") {
+		t.Errorf("the program's last words are missing: %s", text)
+	}
+	do(t, "open the log", panel.GetByText("What the server noted").Click())
+	log := id(p, "session-log")
+	until(t, 5*time.Second, "the log is shown", func() bool {
+		return strings.Contains(must(log.InnerText())(t), "session started") && strings.Contains(must(log.InnerText())(t), "app-exited")
+	})
+	if box, err := panel.BoundingBox(); err != nil || box == nil || box.X < 0 || box.X+box.Width > 390 {
+		t.Errorf("on 390 pixels the panel is at %+v, %v", box, err)
 	}
 }
 

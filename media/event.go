@@ -31,6 +31,7 @@ type Event struct {
 	Why     string    `json:"why,omitempty"`    // stable, kebab-case
 	Detail  string    `json:"detail,omitempty"` // for people
 	Output  string    `json:"output,omitempty"` // last words of a process, at most 4 KiB
+	Frames  uint64    `json:"frames,omitempty"` // that a worker had encoded which was replaced
 }
 
 // Paint is what a client and its door know of the client's picture.

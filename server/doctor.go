@@ -7,19 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"fenrir/gpu"
 	"fenrir/media"
 	"fenrir/media/worker"
-	"fenrir/server/catalog"
-	"fenrir/server/cert"
 	"fenrir/server/config"
 	"fenrir/server/doctor"
 	"fenrir/server/session"
@@ -59,7 +53,10 @@ func examine(ctx context.Context, args []string, out *os.File) (int, error) {
 			return doctor.Good("%s is good.", cmp.Or(*path, "The default"))
 		}})
 	}
-	results := doctor.Run(ctx, append(checks, examination(cfg)...))
+	results := doctor.Run(ctx, append(checks, doctor.Checks(cfg, doctor.Machine{
+		Exe: self, Answers: answers, GPU: gpus,
+		Encoders: func(ctx context.Context) doctor.Result { return encoders(ctx, cfg.Video) },
+	})...))
 	if *asJSON {
 		err = doctor.JSON(out, results)
 	} else {
@@ -76,83 +73,6 @@ func homeOnly(environ []string) []string {
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// examination is what doctor looks at.
-func examination(cfg config.Config) []doctor.Check {
-	ours := func(ctx context.Context) bool {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		return answers(ctx, cfg.HTTP.Listen) == nil
-	}
-	checks := []doctor.Check{
-		{Name: "HTTPS port", Look: doctor.TCPPort(cfg.HTTP.Listen, ours)},
-		{Name: "media, UDP", Look: doctor.UDP(cfg.Network.UDPListen, ours)},
-	}
-	if cfg.Network.TCPListen != "" {
-		checks = append(checks, doctor.Check{Name: "media, TCP", Look: doctor.TCPPort(cfg.Network.TCPListen, ours)})
-	}
-	file, self := cfg.HTTP.CertFile, cfg.HTTP.CertFile == ""
-	if self {
-		file = filepath.Join(cfg.State.Dir, "tls", "cert.pem")
-	}
-	checks = append(checks,
-		doctor.Check{Name: "addresses", Look: func(context.Context) doctor.Result { return reach(cfg.Network) }},
-		doctor.Check{Name: "certificate", Look: doctor.Certificate(file, self, publicNames(cfg), time.Now)},
-		doctor.Check{Name: "encoders", Look: func(ctx context.Context) doctor.Result { return encoders(ctx, cfg.Video) }},
-		doctor.Check{Name: "GPU", Look: gpus},
-	)
-	if cfg.Display.Kind == config.DisplayXvfb {
-		checks = append(checks, doctor.Check{Name: "X server", Look: doctor.Xvfb})
-	}
-	if cfg.Audio.Enabled {
-		checks = append(checks, doctor.Check{Name: "sound server", Look: doctor.Sound})
-	}
-	home, _ := os.UserHomeDir() // without one there are the system's fonts
-	return append(checks,
-		doctor.Check{Name: "programs", Look: func(ctx context.Context) doctor.Result { return programs(ctx, cfg) }},
-		doctor.Check{Name: "fonts", Look: doctor.Fonts([]string{"/usr/share/fonts", "/usr/local/share/fonts", filepath.Join(home, ".local/share/fonts")})},
-		doctor.Check{Name: "state folder", Look: doctor.Folder(cfg.State.Dir)},
-		doctor.Check{Name: "runtime folder", Look: doctor.Folder(cfg.State.RuntimeDir)},
-		doctor.Check{Name: "shared memory", Look: doctor.SharedMemory(cfg.Sessions.MaxTotal)},
-		doctor.Check{Name: "limits", Look: doctor.Limits(cfg.Sessions.MaxTotal)},
-		doctor.Check{Name: "control groups", Look: doctor.ControlGroups},
-		doctor.Check{Name: "namespaces", Look: doctor.Namespaces},
-		doctor.Check{Name: "clock", Look: doctor.Clock},
-	)
-}
-
-// publicNames are the names and addresses under which players come, as far as the
-// configuration tells.
-func publicNames(cfg config.Config) (names []string) {
-	for _, o := range cfg.HTTP.PublicOrigins {
-		if u, err := url.Parse(o); err == nil {
-			names = append(names, u.Hostname())
-		}
-	}
-	return names
-}
-
-// reach tells which addresses players will be offered.
-func reach(n config.Network) doctor.Result {
-	offered := slices.Clone(n.NAT1To1IPs)
-	private := true
-	for _, a := range cert.Hosts() {
-		ip := net.ParseIP(a)
-		if ip == nil || ip.IsLoopback() && !n.IncludeLoopback {
-			continue
-		}
-		private = private && (ip.IsPrivate() || ip.IsLoopback())
-		offered = append(offered, a)
-	}
-	switch {
-	case len(offered) == 0:
-		return doctor.Warnf("Connect the machine, or set network.nat_1to1_ips.", "This machine has no address but loopback: only players on it can be served.")
-	case private && len(n.NAT1To1IPs) == 0 && len(n.ICEServers) == 0:
-		return doctor.Warnf("For players from outside set network.nat_1to1_ips to the public address and forward the ports; in the same network nothing is needed.",
-			"Players are offered %s, all of them private.", strings.Join(offered, ", "))
-	}
-	return doctor.Good("Players are offered %s.", strings.Join(offered, ", "))
 }
 
 // encoders tries them as the server does when it starts.
@@ -197,28 +117,4 @@ func gpus(ctx context.Context) doctor.Result {
 		names[i] = g.Name
 	}
 	return doctor.Good("%s, driver %s. %s", strings.Join(names, ", "), report.Driver, note)
-}
-
-// programs tells what will be offered.
-func programs(ctx context.Context, cfg config.Config) doctor.Result {
-	c := catalog.New(catalog.Options{
-		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: slog.New(slog.DiscardHandler),
-	})
-	apps := c.List(ctx)
-	bare, games := []string{}, 0
-	for _, a := range apps {
-		if a.Game {
-			games++
-		}
-		if !c.HasIcon(ctx, a.ID) {
-			bare = append(bare, a.ID)
-		}
-	}
-	switch {
-	case len(apps) == 0:
-		return doctor.Warnf("Install games (apt-get install pingus), or name programs as [[apps]] in the configuration.", "No program is offered.")
-	case len(bare) > 0:
-		return doctor.Good("%d programs are offered, %d of them games. Without an icon: %s.", len(apps), games, strings.Join(bare, ", "))
-	}
-	return doctor.Good("%d programs are offered, %d of them games; all have icons.", len(apps), games)
 }

@@ -18,6 +18,10 @@ import (
 	"fenrir/server/systemd"
 )
 
+// barrenDoubt is how long a worker that died without a frame makes the canary try
+// for itself, whatever other sessions encode.
+const barrenDoubt = 2 * time.Minute
+
 // readyCanary wires the canary. A trial costs what one entry's probe costs: a child
 // that lives for a tenth of a second (docs/metrics.md has the figures).
 func (h *host) readyCanary() {
@@ -29,6 +33,9 @@ func (h *host) readyCanary() {
 		return worker.Trial(ctx, self, []string{"media-probe"}, c.Encoder.Name)
 	}
 	h.canary.Proven = func() (at time.Time) {
+		if time.Since(time.Unix(0, h.barren.Load())) < barrenDoubt {
+			return time.Time{} // sessions that run prove nothing about ones that start
+		}
 		for _, s := range h.registry.All() {
 			if f := s.LastFrame(); f.After(at) {
 				at = f

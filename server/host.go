@@ -41,6 +41,7 @@ type host struct {
 	hub      events.Hub    // what happens, for admins and metrics
 	box      *blackbox.Box // stacks and last words
 	canary   canary.Canary // whether a frame can be encoded
+	barren   atomic.Int64  // when a media worker last died without a frame, Unix nanoseconds
 	orphans  atomic.Int64  // things without an owner, at the last look
 	unreaped []int         // media workers that survived SIGKILL, at the last look; the looker's own
 	latency  *metrics.Latency
@@ -127,6 +128,9 @@ func (h *host) limits() media.Limits {
 func (h *host) tell(ev media.Event) {
 	if ev.Kind == media.EventSessionEnded {
 		h.books.End(ev.Session)
+	}
+	if ev.Kind == media.EventWorkerRestarted && ev.Frames == 0 {
+		h.barren.Store(ev.At.UnixNano())
 	}
 	h.hub.Publish(ev)
 }

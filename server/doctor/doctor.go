@@ -1,7 +1,7 @@
 // Package doctor looks at a machine for what Fenrir needs, and says in plain words
 // what is there, what is not, and what to do. Every check is bounded in time and
-// they run side by side. It imports the standard library, golang.org/x/sys and the
-// configuration only; what needs native code or the other rooms is handed in.
+// they run side by side. It imports golang.org/x/sys and the nouns catalog, cert and
+// config; what needs native code is handed in.
 package doctor
 
 import (

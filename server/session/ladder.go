@@ -17,7 +17,7 @@ func (s *Session) workerDied(r *rung, err error, lived time.Duration, frames uin
 	s.log.Warn("media worker died, starting another", "encoder", r.choice.Encoder.Name, "err", err, "lived", lived.Round(time.Millisecond), "frames", frames)
 	words, why := wordsOf(err)
 	s.tell(media.Event{
-		Kind: media.EventWorkerRestarted, Why: reasonOf(err), Output: words,
+		Kind: media.EventWorkerRestarted, Why: reasonOf(err), Output: words, Frames: frames,
 		Detail: fmt.Sprintf("%s, after %v and %d frames: %v", r.choice.Encoder.Name, lived.Round(time.Millisecond), frames, why),
 	})
 	s.changed()
