@@ -54,13 +54,16 @@ var mediaPort = regexp.MustCompile(`media_(udp|tcp)=\S*?:(\d+)`)
 // mediaAddr is where the server listens for media.
 func (s *server) mediaAddr(network string) string {
 	s.t.Helper()
-	for _, m := range mediaPort.FindAllStringSubmatch(s.log.tail(1<<20), -1) {
-		if m[1] == network {
-			return "127.0.0.1:" + m[2]
+	addr := ""
+	until(s.t, 5*time.Second, "the log names the "+network+" port", func() bool {
+		for _, m := range mediaPort.FindAllStringSubmatch(s.log.tail(1<<20), -1) {
+			if m[1] == network {
+				addr = "127.0.0.1:" + m[2]
+			}
 		}
-	}
-	s.t.Fatalf("the log names no %s port", network)
-	return ""
+		return addr != ""
+	})
+	return addr
 }
 
 // running starts a session of app and waits until it runs.

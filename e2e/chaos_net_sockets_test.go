@@ -138,7 +138,8 @@ func TestRow02BrokenConnections(t *testing.T) {
 						continue
 					}
 					keep, err := way.do(c)
-					if err != nil {
+					// The server may have been quicker to close.
+					if err != nil && !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 						t.Errorf("%s: %v", way.name, err)
 					}
 					if keep {
@@ -190,6 +191,7 @@ func TestRow02BrokenConnections(t *testing.T) {
 
 // TestRow58Slowloris: what comes byte by byte, and never whole, is cut off.
 func TestRow58Slowloris(t *testing.T) {
+	t.Parallel() // it waits
 	s := start(t, options{config: still})
 	s.setup()
 	sess := s.running("still")
@@ -228,6 +230,9 @@ func TestRow58Slowloris(t *testing.T) {
 		{"websocket without a hello", secure, upgrade + "\r\n", "", 7 * time.Second},
 		{"fragments of a message", secure, upgrade + "\r\n" + fragment, " ", 7 * time.Second},
 	} {
+		if !full && c.bound > 10*time.Second {
+			continue
+		}
 		all.Go(func() {
 			conn, err := c.dial()
 			if err != nil {
@@ -320,7 +325,7 @@ func TestRow03BusyMachine(t *testing.T) {
 	burn(t)
 	var shakes, starts []time.Duration
 	failed := 0
-	n := often(100, 8)
+	n := often(30, 3)
 	for range n {
 		began := time.Now()
 		c, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{InsecureSkipVerify: true})

@@ -69,3 +69,27 @@ func TestAPeerThatIsAwayCostsNoEncoder(t *testing.T) {
 		over(t, s)
 	})
 }
+
+func TestASlowPlayerCostsTheOthersNoFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHost{}
+		s := start(t, h, testConfig())
+		synctest.Wait()
+		fast, slow := attach(t, s, "fast-tab-1"), attach(t, s, "slow-tab-1")
+		fast.Estimate(9000)
+		slow.Estimate(500)
+		time.Sleep(time.Minute) // virtual
+		if v := s.State().Video[0]; v.Kbps != 500 {
+			t.Errorf("kbps = %d, want the slowest player's 500", v.Kbps)
+		}
+		if fps := h.fps(); fps != 0 && fps != 60 {
+			t.Errorf("the encoder went to %d frames a second because of one slow player", fps)
+		}
+		fast.Detach(&media.Cause{Code: media.CauseLeft})
+		time.Sleep(time.Minute)
+		if fps := h.fps(); fps == 0 || fps >= 60 {
+			t.Errorf("alone on a slow path, a player is sent %d frames a second, want fewer", fps)
+		}
+		over(t, s)
+	})
+}

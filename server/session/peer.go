@@ -302,16 +302,18 @@ func (p *Peer) Detach(cause *media.Cause) {
 // steer sets each encoder's bitrate, and what follows from it, to what its slowest
 // player can take; those who only watch have a say only where nobody plays, and
 // never raise a cap. Who sets no cap is not given more than the picture can use.
+// Frame rate and size follow the best path: one slow player may cost the others
+// quality, but no frames.
 func (s *Session) steer() {
 	type order struct {
-		r     *rung
-		kbps  int
-		known bool // of a path
+		r    *rung
+		kbps int
+		best int // of the paths, 0 while none is known
 	}
 	var orders []order
 	s.mu.Lock()
 	for _, r := range s.rungs {
-		players, watchers := 0, 0
+		players, watchers, best := 0, 0, 0
 		for _, p := range s.peers {
 			est := int(p.estimate.Load())
 			if p.rung != r || est == 0 || p.away {
@@ -327,6 +329,7 @@ func (s *Session) steer() {
 			} else {
 				players = lower(players, est)
 			}
+			best = max(best, est)
 		}
 		kbps := min(s.cfg.StartKbps, s.maxKbps)
 		if players > 0 {
@@ -334,14 +337,14 @@ func (s *Session) steer() {
 		} else if watchers > 0 {
 			kbps = watchers
 		}
-		orders = append(orders, order{r, max(min(kbps, s.maxKbps), s.cfg.MinKbps), players+watchers > 0})
+		orders = append(orders, order{r, max(min(kbps, s.maxKbps), s.cfg.MinKbps), min(best, s.maxKbps)})
 	}
 	fps, width, height := s.fps, s.width, s.height
 	s.mu.Unlock()
 	for _, o := range orders {
 		o.r.steer(o.kbps)
-		if o.known {
-			o.r.shape(fps, width, height)
+		if o.best > 0 {
+			o.r.shape(o.best, fps, width, height)
 		}
 	}
 }

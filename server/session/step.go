@@ -72,8 +72,8 @@ func (s *stair) walk(now time.Time, all []step, kbps, width, height int) step {
 	return all[s.at]
 }
 
-// shape moves the encoder to the step that suits its bitrate.
-func (r *rung) shape(fps, width, height int) {
+// shape moves the encoder to the step that suits a bitrate.
+func (r *rung) shape(kbps, fps, width, height int) {
 	if fps < 1 || width < 1 || height < 1 {
 		return
 	}
@@ -82,7 +82,7 @@ func (r *rung) shape(fps, width, height int) {
 	if r.fps <= 1 {
 		return // nobody watches
 	}
-	st := r.stair.walk(time.Now(), steps(fps), r.kbps, width, height)
+	st := r.stair.walk(time.Now(), steps(fps), kbps, width, height)
 	if st.fps != r.fps {
 		r.fps = st.fps
 		r.order(media.Order{Kind: media.OrderFPS, FPS: st.fps})
@@ -90,6 +90,6 @@ func (r *rung) shape(fps, width, height int) {
 	if st.scale != r.scale {
 		r.scale = st.scale
 		r.order(media.Order{Kind: media.OrderScale, Scale: st.scale})
-		r.s.log.Info("picture size follows the bitrate", "encoder", r.choice.Encoder.Name, "percent", st.scale, "kbps", r.kbps)
+		r.s.log.Info("picture size follows the bitrate", "encoder", r.choice.Encoder.Name, "percent", st.scale, "kbps", kbps)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // DeadAfter is how long a client may be unreachable, or take nothing of what it
 // is sent, until the kernel ends its connection.
-const DeadAfter = 20 * time.Second
+const DeadAfter = 12 * time.Second
 
 // probes find out about connections on which nothing is said.
 var probes = net.KeepAliveConfig{Enable: true, Idle: DeadAfter / 2, Interval: DeadAfter / 4, Count: 3}

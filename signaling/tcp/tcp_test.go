@@ -132,7 +132,7 @@ func TestConnectionsHaveTheirBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = raw.Control(func(fd uintptr) {
-		for name, want := range map[int]int{unix.TCP_USER_TIMEOUT: 20_000, unix.TCP_KEEPIDLE: 10, unix.TCP_KEEPINTVL: 5, unix.TCP_KEEPCNT: 3} {
+		for name, want := range map[int]int{unix.TCP_USER_TIMEOUT: 12_000, unix.TCP_KEEPIDLE: 6, unix.TCP_KEEPINTVL: 3, unix.TCP_KEEPCNT: 3} {
 			if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, name); err != nil || got != want {
 				t.Errorf("socket option %d is %d, %v; want %d", name, got, err, want)
 			}
