@@ -51,7 +51,7 @@ const probe = `
   const loop = async () => {
     while (on) {
       await press();
-      await new Promise(r => setTimeout(r, 120 + Math.random() * 80));
+      await new Promise(r => setTimeout(r, 250 + Math.random() * 100));
     }
   };
   const video = async () => {

@@ -28,7 +28,8 @@ const (
 
 	costPackets = 100 // until the cost of repair is looked at again
 
-	minPace = 5_000_000 // bit/s
+	minPace   = 5_000_000 // bit/s
+	minBudget = 500_000
 )
 
 // repair is what a Peer does about losses; of Serve's goroutine.
@@ -59,33 +60,36 @@ func (p *Peer) tune() {
 	if reported := time.Duration(p.rtt.Load()); reported > 0 {
 		rtt = min(rtt, reported)
 	}
-	t := resend.Tuning{RTT: rtt, Copies: 1, Budget: max(path.Bitrate/2, 500_000)}
-	var hold time.Duration
-	var parity float64
-	if r.lossy {
-		if path.Loss > lossTwice {
-			t.Copies = 2
-		}
-		hold = rtt + holdMargin
-		if p.video.Repairs() {
-			parity = 2.5 * path.Loss
-			if rtt > nearby {
-				parity = 4 * path.Loss
-			}
-			parity = min(max(parity, minParity), maxParity)
-			if rtt > nearby {
-				hold = holdParity
-			}
-		}
-		hold = min(hold, nearby+holdMargin)
-	}
+	hold, parity, copies := mend(path.Loss, rtt, r.lossy, p.video.Repairs())
 	if sent := float64(path.Packets - r.seen.Packets); sent >= costPackets {
 		mended := float64(path.Parity - r.seen.Parity + path.Resent - r.seen.Resent)
 		r.cost += (mended/sent - r.cost) / 4
 		r.seen = path
 	}
-	p.resend.Tune(t)
+	p.resend.Tune(resend.Tuning{RTT: rtt, Copies: copies, Budget: max(path.Bitrate/2, minBudget)})
 	p.video.SetPace(max(path.Bitrate*5/2, minPace))
 	p.video.SetParity(parity, rtt > nearby)
 	p.video.SetPlayoutDelay(hold, hold)
+}
+
+// mend says what is done about a loss: how long frames are held back, how many
+// parity packets there are for each packet, where the client takes them, and
+// in how many copies packets are sent again.
+func mend(loss float64, rtt time.Duration, lossy, repairs bool) (hold time.Duration, parity float64, copies int) {
+	if !lossy {
+		return 0, 0, 1
+	}
+	copies = 1
+	if loss > lossTwice {
+		copies = 2
+	}
+	hold = min(rtt, nearby) + holdMargin
+	switch {
+	case repairs && rtt > nearby:
+		hold = holdParity
+		parity = min(max(4*loss, minParity), maxParity)
+	case repairs:
+		parity = min(max(2.5*loss, minParity), maxParity)
+	}
+	return hold, parity, copies
 }

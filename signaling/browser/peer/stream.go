@@ -157,8 +157,8 @@ func (p *Peer) onExtended(x *rtcp.ExtendedReport) {
 		err := p.pc.WriteRTCP([]rtcp.Packet{&rtcp.ExtendedReport{SenderSSRC: ssrc, Reports: []rtcp.ReportBlock{
 			&rtcp.DLRRReportBlock{Reports: []rtcp.DLRRReport{{SSRC: x.SenderSSRC, LastRR: uint32(rr.NTPTimestamp >> 16)}}},
 		}}})
-		if err != nil {
-			p.log.Debug("answer reference time", "err", err)
+		if err != nil || !p.timed.Swap(true) {
+			p.log.Debug("client asks for the round trip", "err", err)
 		}
 		return // one answer for each report
 	}
