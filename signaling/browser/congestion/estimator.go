@@ -146,10 +146,11 @@ func (e *Estimator) RTT() time.Duration { return e.rtt }
 // Loss is the share of packets lost, 0…1, over about a second.
 func (e *Estimator) Loss() float64 { return e.lossMean }
 
-// Blind tells that nothing shows whether the path carries more than is sent.
+// Blind tells that nothing shows whether the path carries more than the little
+// that is estimated. Above it, pictures that move make trains by themselves.
 func (e *Estimator) Blind(now media.Stamp) bool {
 	_, ok := e.trains.capacity(now)
-	return e.heard && !ok && e.rate < float64(e.cfg.Max) && e.backlog.least() < drainFrom
+	return e.heard && !ok && e.rate < min(trainTrust, float64(e.cfg.Max)) && e.backlog.least() < drainFrom
 }
 
 // Floods counts the moments at which so much was lost at once that it cannot be
