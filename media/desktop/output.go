@@ -22,12 +22,16 @@ type tail struct {
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	n := len(p)
+	if len(p) > t.max { // of a flood, no more is touched than is kept
+		p, t.buf, t.cut = p[len(p)-t.max:], t.buf[:0], true
+	}
 	t.buf = append(t.buf, p...)
 	if over := len(t.buf) - t.max; over > 0 {
 		t.buf = append(t.buf[:0], t.buf[over:]...)
 		t.cut = true
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // String is what was kept as whole lines of readable text.
@@ -74,7 +78,7 @@ func newCapture(max int) (*capture, error) {
 	go func() { // ends when the last process that could print is gone, or this process is
 		defer close(c.done)
 		defer r.Close()
-		_, _ = io.CopyBuffer(&c.tail, struct{ io.Reader }{r}, make([]byte, 4<<10)) // the end is the end
+		_, _ = io.CopyBuffer(&c.tail, struct{ io.Reader }{r}, make([]byte, 64<<10)) // all that a pipe holds; the end is the end
 	}()
 	return c, nil
 }

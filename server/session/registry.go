@@ -81,22 +81,35 @@ func (g *Registry) start(parent context.Context, id ID, req Request, parts func(
 	return New(parent, id, req, g.Config(), made, g.Encoders(), g.Log)
 }
 
-// admit checks the limits. Called with mu held.
+// admit checks the limits. A session that is ending takes nobody's place, or who
+// ends one could not start the next for as long as that takes; but of those, too, there
+// are only so many. Called with mu held.
 func (g *Registry) admit(req Request) error {
 	if g.closed {
 		return &media.Cause{Code: media.CauseShutdown, Detail: "the server is going down"}
 	}
-	if len(g.sessions) >= g.MaxTotal {
-		return media.NewCause(media.CauseTooMany, "all %d places of this server are taken", g.MaxTotal)
-	}
-	own := 0
+	ending, own, ownEnding := 0, 0, 0
 	for _, s := range g.sessions {
-		if s != nil && s.Owner().ID == req.Owner.ID {
+		if s == nil {
+			continue // being made
+		}
+		mine, over := s.Owner().ID == req.Owner.ID, s.Err() != nil
+		if over {
+			ending++
+		}
+		if mine && over {
+			ownEnding++
+		} else if mine {
 			own++
 		}
 	}
-	if own >= g.PerPerson {
+	switch {
+	case len(g.sessions)-ending >= g.MaxTotal:
+		return media.NewCause(media.CauseTooMany, "all %d places of this server are taken", g.MaxTotal)
+	case own >= g.PerPerson:
 		return media.NewCause(media.CauseTooMany, "you have %d sessions already: end one first", own)
+	case ending >= g.MaxTotal || ownEnding >= max(g.PerPerson, 4):
+		return media.NewCause(media.CauseTooMany, "too many sessions are ending: wait a moment")
 	}
 	return nil
 }

@@ -710,6 +710,12 @@ func TestRegistryLimitsAndRemembers(t *testing.T) {
 			t.Errorf("fourth of all: %v", err)
 		}
 		a.End(&media.Cause{Code: media.CauseUser})
+		if _, err := create("u1"); err != nil {
+			t.Errorf("beside one that is ending: %v", err)
+		}
+		if _, err := create("u1"); !errors.Is(err, &media.Cause{Code: media.CauseTooMany}) {
+			t.Errorf("third of one person, beside one that is ending: %v", err)
+		}
 		<-a.Done()
 		synctest.Wait()
 		if _, err := g.Get(a.ID()); !errors.Is(err, ErrUnknown) {
