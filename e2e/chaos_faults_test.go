@@ -292,7 +292,7 @@ func TestRow60StartNamesTheStage(t *testing.T) {
 				return st.Cause != nil
 			})
 			t.Logf("after %v: %s: %s", time.Since(began).Round(time.Millisecond), st.Cause.Code, st.Cause.Detail)
-			if st.Cause.Code != "media-failed" || !strings.Contains(st.Cause.Detail, words) {
+			if st.Cause.Code != "media-failed" || !strings.Contains(st.Cause.Detail+st.Cause.Output, words) {
 				t.Errorf("got %+v, want media-failed with %q", st.Cause, words)
 			}
 			until(t, 6*time.Second, "nothing is left", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })

@@ -262,7 +262,8 @@ func (r *rung) run(ctx context.Context) error {
 			short = 0
 		}
 		if barren >= 2 && time.Since(start) >= startBound && r.s.starting() {
-			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("no picture within %v of the start, from %d media workers: %v", time.Since(start).Round(time.Second), barren, last)}
+			words, why := wordsOf(last)
+			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("no picture within %v of the start, from %d media workers: %v", time.Since(start).Round(time.Second), barren, why), Output: words}
 		}
 		if barren >= breakerLives || short >= breakerShort {
 			words, why := wordsOf(last)
