@@ -67,6 +67,7 @@ func TestRow07SoundServerRestarted(t *testing.T) {
 	s.setup()
 	sess := s.running("playground")
 	pid := s.session(sess.ID).Program.PID
+	gamers(t, s, sess.ID, "listener", 1) // without one, the encoders rest after a while
 	until(t, 5*time.Second, "sound flows", func() bool { return s.session(sess.ID).Audio == "ok" })
 	var took []time.Duration
 	for i := range often(20, 4) {

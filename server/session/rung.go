@@ -271,7 +271,7 @@ func (r *rung) run(ctx context.Context) error {
 		}
 		r.s.workerDied(r, last, time.Since(began), frames)
 		r.video.Break()
-		if wait := max(backoff(barren), backoff(short-3)/8); wait > 0 {
+		if wait := max(backoff(barren), backoff(short-20)/8); wait > 0 {
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
