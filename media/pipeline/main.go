@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/go-gst/go-gst/gst"
@@ -42,6 +43,10 @@ func Main(conn *os.File) int {
 	orders := make(chan media.Order, 16)
 	go listen(wire.NewReader(parent, wire.TypeSpec, wire.TypeOrder), spec, orders)
 
+	// A picture and a packet of sound wake several goroutines, one after the other.
+	// With more than one processor to run on, the scheduler calls another thread in
+	// for each of them, which costs more than they do. C runs on threads of its own.
+	runtime.GOMAXPROCS(1)
 	hurry()
 	prepare()
 	err = work(context.Background(), <-spec, orders, out)
