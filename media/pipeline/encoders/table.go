@@ -90,7 +90,7 @@ func software() []Entry {
 					prop("key-int-max", infinite), prop("ref", "1"), prop("cabac", "false"), prop("dct8x8", "false"),
 					prop("byte-stream", "true"), prop("aud", "false"), prop("insert-vui", "true"),
 					prop("sliced-threads", "true"), prop("threads", "{threads}"),
-					prop("option-string", "scenecut=0"),
+					prop("option-string", "scenecut=0:lookahead-threads=1"),
 				},
 				Live:     []Prop{prop("bitrate", "{x264-kbps}"), prop("vbv-buf-capacity", "{x264-vbv-ms}")},
 				Profiles: h264Profiles[:2],
