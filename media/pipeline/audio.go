@@ -30,6 +30,10 @@ const (
 	soundRouse   = 60 * time.Millisecond   // without a first packet until the sink is roused
 	soundRetry   = 100 * time.Millisecond  // the first pause between two attempts
 	soundRetries = 500 * time.Millisecond  // the longest
+
+	silence      = 3                      // bytes of a packet that has nothing to tell, at most
+	silenceAfter = 200 * time.Millisecond // of such packets until they are left out
+	silenceEvery = 400 * time.Millisecond // one is sent all the same
 )
 
 // audio is the sound half of a worker. Whatever the sound server does, only
@@ -44,6 +48,9 @@ type audio struct {
 	told   bool        // whether the parent knows how it stands
 	ok     bool        // what the parent knows
 	at     media.Stamp // capture of the last packet
+	loud   media.Stamp // capture of the last packet that had something to tell
+	sent   media.Stamp // capture of the last packet that was passed on
+	paused bool        // packets are left out
 	beaten media.Stamp
 }
 
@@ -182,7 +189,24 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 	return nil
 }
 
+// emit passes a packet on. Of silence that lasts, next to nothing is: an empty
+// packet, which every decoder takes as the begin of a pause (DTX, RFC 7587,
+// section 3.1.3), and again one for those who come later. A hundred packets a second
+// cost everybody on their way more than a still picture does.
 func (a *audio) emit(captured media.Stamp, data []byte) error {
+	if len(data) > silence || a.sent == 0 {
+		a.loud = captured
+	}
+	if captured.Sub(a.loud) > silenceAfter {
+		if captured.Sub(a.sent) < silenceEvery && a.paused {
+			return nil
+		}
+		a.paused = true
+		data = data[:1]
+	} else {
+		a.paused = false
+	}
+	a.sent = captured
 	now := media.Now()
 	err := a.out.Unit(media.Unit{
 		Kind: media.Audio, Codec: media.Opus, Key: true, Frame: a.frame,

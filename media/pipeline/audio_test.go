@@ -223,6 +223,34 @@ func TestToneArrives(t *testing.T) {
 	}
 }
 
+// TestSilenceCostsNothing: packets stop when nothing plays, but for a sign of life,
+// and begin again with the first sound.
+func TestSilenceCostsNothing(t *testing.T) {
+	server := newSoundServer(t)
+	server.start()
+	r, _ := begin(t, audioSpec(server, 10))
+	r.until(t, 10*time.Second, "a pause", func() bool { return len(r.audio) > 0 && len(r.audio[len(r.audio)-1].Data) == 1 })
+	r.mu.Lock()
+	n := len(r.audio)
+	r.mu.Unlock()
+	r.until(t, 10*time.Second, "five more packets", func() bool { return len(r.audio) >= n+5 })
+	r.mu.Lock()
+	if took := r.audio[n+4].Stages.Captured.Sub(r.audio[n].Stages.Captured); took < 4*silenceEvery {
+		t.Errorf("five packets of silence in %v", took)
+	}
+	r.mu.Unlock()
+	server.tone(1000)
+	r.until(t, 10*time.Second, "a second of sound", func() bool {
+		k := len(r.audio)
+		return k > 100 && len(r.audio[k-100].Data) > silence
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tone := loudness(hear(t, r.audio[len(r.audio)-100:])[4800:], 1000); tone < 6000 {
+		t.Errorf("1000 Hz has %.0f of 12000", tone)
+	}
+}
+
 // TestSoundServerComesLateAndDies is the life of a sound server that is not there
 // at first, dies, hangs, and comes back.
 func TestSoundServerComesLateAndDies(t *testing.T) {
