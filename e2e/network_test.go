@@ -312,6 +312,10 @@ func TestNetwork(t *testing.T) {
 	// What this machine shows on a path that does nothing to the picture.
 	base := n.measure(cell{name: "RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond}, takes: 8 * time.Second}, 3*time.Second)
 	logFigures(t, base)
+	if base.FPS < 45 {
+		// Starved of CPU, browser and server lose and delay more than any path.
+		t.Skipf("this machine shows %.1f of 60 frames a second on a clean path just now (load %s): nothing can be said of a bad one", base.FPS, base.Load)
+	}
 	t.Run("5 % loss", func(t *testing.T) {
 		f := n.measure(cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, 3*time.Second)
 		logFigures(t, f)
