@@ -66,7 +66,7 @@ lint: ## formatting, vet and staticcheck of everything, e2e included
 	@scripts/install-run.sh
 	scripts/check-format.sh
 	$(GO) vet ./...
-	$(GO) vet -tags 'e2e bench' ./e2e
+	$(GO) vet -tags e2e,bench ./e2e
 	$(GO) vet -tags faults ./server ./media/fault ./media/pipeline
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e,bench ./e2e
@@ -106,12 +106,12 @@ net: install-test build ## measure pictures over lossy, slow and changing paths;
 .PHONY: bench
 bench: install-test build ## latency, CPU and memory into bench.json and bench.md, 5 min; BENCH=start,viewers or BENCH_SHORT=1 for less
 	@FENRIR_BIN=$(CURDIR)/bin/fenrir BENCH_JSON=$(abspath $(BENCH_JSON)) BENCH_MARKDOWN=$(abspath $(BENCH_MARKDOWN)) BENCH=$(BENCH) BENCH_SHORT=$(BENCH_SHORT) \
-		$(GO) test -tags 'e2e bench' -count=1 -timeout 15m -v -run 'TestBench$$' ./e2e
+		$(GO) test -tags e2e,bench -count=1 -timeout 15m -v -run 'TestBench$$' ./e2e
 
 .PHONY: soak
 soak: install-test build ## MINUTES (30) of churn against one server, which must not grow; soak.json
 	@FENRIR_BIN=$(CURDIR)/bin/fenrir SOAK_MINUTES=$(MINUTES) SOAK_JSON=$(abspath $(SOAK_JSON)) \
-		$(GO) test -tags 'e2e bench' -count=1 -timeout $$(awk 'BEGIN { print int($(MINUTES) + 10) }')m -v -run 'TestSoak$$' ./e2e
+		$(GO) test -tags e2e,bench -count=1 -timeout $$(awk 'BEGIN { print int($(MINUTES) + 10) }')m -v -run 'TestSoak$$' ./e2e
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)

@@ -30,7 +30,7 @@ type plan struct {
 }
 
 var (
-	thorough = plan{[]scene{busy720, idle720, busy1080, idle1080}, []scene{busy720, busy1080}, 80, 6 * time.Second, 7, []int{1, 2, 4, 8}, []int{1, 4, 16, 64}}
+	thorough = plan{[]scene{busy720, idle720, busy1080, idle1080}, []scene{busy720, busy1080}, 60, 6 * time.Second, 7, []int{1, 2, 4, 8}, []int{1, 4, 16, 64}}
 	brief    = plan{[]scene{busy720, busy1080}, []scene{busy720}, 30, 4 * time.Second, 3, []int{1, 4}, []int{1, 16}}
 	taste    = plan{[]scene{busy720}, []scene{busy720}, 4, time.Second, 1, []int{2}, []int{2}}
 )
@@ -262,9 +262,7 @@ func manyViewers(t *testing.T, steps []int, window time.Duration) (out []Growth)
 	sess := busy720.open(s)
 	var receivers []*receiver
 	for _, n := range steps {
-		for len(receivers) < n {
-			receivers = append(receivers, receive(t, s, sess.ID))
-		}
+		receivers = append(receivers, receiveMany(t, s, sess.ID, n-len(receivers))...)
 		time.Sleep(settling(window))
 		out = append(out, watch(t, s, receivers, window))
 	}

@@ -83,7 +83,7 @@ const photon = `
       return true;
     },
     arm: () => { result = new Promise((done, fail) => { pending = { want: !white, input: 0, named: [], seen: null, done, fail }; }); result.catch(() => {}); },
-    result: () => Promise.race([result, new Promise((_, fail) => setTimeout(() => fail(new Error('no flip within 3 s')), 3000))]),
+    result: () => Promise.race([result, new Promise((_, fail) => setTimeout(() => fail(new Error('no flip within 8 s; pressed ' + JSON.stringify(pending))), 8000))]),
     reset: () => { gaps = []; last = 0; base = presented; timings.length = stages.length = 0; },
     seen: async () => {
       const report = await pcs[pcs.length - 1].getStats();

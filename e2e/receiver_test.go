@@ -80,19 +80,29 @@ type signal struct {
 // receive connects to a session and returns once frames come. It closes with the test, or earlier by close.
 func receive(t *testing.T, s *server, sid string) *receiver {
 	t.Helper()
-	r, err := dialReceiver(t, s, sid)
-	if err != nil {
-		t.Fatal(err)
+	return receiveMany(t, s, sid, 1)[0]
+}
+
+// receiveMany connects so many before it waits: they share the next key frame.
+func receiveMany(t *testing.T, s *server, sid string, n int) (out []*receiver) {
+	t.Helper()
+	for range n {
+		r, err := dialReceiver(t, s, sid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.close)
+		out = append(out, r)
 	}
-	t.Cleanup(r.close)
-	select {
-	case <-r.flow:
-	case <-time.After(20 * time.Second):
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		t.Fatalf("no frame within 20 s: %v", r.err)
+	bound := time.After(20 * time.Second)
+	for i, r := range out {
+		select {
+		case <-r.flow:
+		case <-bound:
+			t.Fatalf("receiver %d of %d has no frame within 20 s: %v", i+1, n, r.failed())
+		}
 	}
-	return r
+	return out
 }
 
 // dialReceiver sends the offer; whatever it has begun is over after close.
