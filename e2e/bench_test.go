@@ -159,7 +159,7 @@ func direct(t *testing.T, sc scene, window time.Duration, presses int) (out Dire
 
 	before := len(flips(t, log))
 	var pressed []float64
-	for range presses {
+	for i := range presses {
 		// Spread over the phases of the clocks that are involved.
 		time.Sleep(100*time.Millisecond + rand.N(100*time.Millisecond))
 		at, err := r.button(true)
@@ -168,8 +168,9 @@ func direct(t *testing.T, sc scene, window time.Duration, presses int) (out Dire
 		time.Sleep(50 * time.Millisecond)
 		_, err = r.button(false)
 		do(t, "release", err)
+		until(t, 10*time.Second, "the press has flipped", func() bool { return len(flips(t, log))-before == i+1 })
 	}
-	until(t, 3*time.Second, "every press has flipped", func() bool { return len(flips(t, log))-before == presses })
+	until(t, 10*time.Second, "the last flip's frame", func() bool { return r.since(float64(flips(t, log)[before+presses-1].At)/1e6 + 100) })
 	got = r.take()
 	do(t, "receive", r.failed())
 	out.PressedStages = stages(got.timings)

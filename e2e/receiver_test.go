@@ -351,6 +351,14 @@ func (r *receiver) take() received {
 	return out
 }
 
+// since tells whether a frame has come since a moment.
+func (r *receiver) since(at float64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.arrivals)
+	return n > 0 && r.arrivals[n-1].at >= at
+}
+
 // failed is why the conversation ended, nil while it goes on.
 func (r *receiver) failed() error {
 	r.mu.Lock()
