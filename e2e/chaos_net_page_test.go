@@ -159,7 +159,7 @@ func TestRow31TwoPagesWithOneID(t *testing.T) {
 	do(t, "the same id", second.AddInitScript(playwright.Script{Content: playwright.String("sessionStorage.setItem('fenrir.peer', '" + peer + "')")}))
 	_, err := second.Goto(s.url + "/#play/" + sid)
 	do(t, "open", err)
-	awaitPicture(t, second, 10, 10*time.Second)
+	awaitPicture(t, second, 10, 20*time.Second)
 	panel := p.Locator("[data-testid=error-panel][data-code=superseded]")
 	do(t, "the first page says so", panel.WaitFor(playwright.LocatorWaitForOptions{Timeout: playwright.Float(5000)}))
 	watch := time.Duration(often(60, 3)) * time.Second
@@ -241,14 +241,16 @@ func TestRow44StallOfTwoSeconds(t *testing.T) {
 	back := time.Now()
 	until(t, 5*time.Second, "the keys arrive", func() bool { return int(s.metric("fenrir_inputs_total")-before) >= keys })
 	took := time.Since(back)
-	reset(t, p)
-	do(t, "key", p.Keyboard().Press("F5"))
-	keys += 2
-	awaitEvent(t, p, 2, 71)
-	shown := time.Since(back)
-	arrived := int(s.metric("fenrir_inputs_total")-before) - keys
-	t.Logf("%d moves and %d key events in 2 s without network; %v later the keys were there, %v later the next one was seen; %d moves arrived",
-		moves, keys-2, took.Round(time.Millisecond), shown.Round(time.Millisecond), arrived)
+	total, since := s.metric("fenrir_inputs_total"), time.Now()
+	until(t, 10*time.Second, "nothing more arrives for a second", func() bool {
+		if now := s.metric("fenrir_inputs_total"); now != total {
+			total, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+	arrived := int(total-before) - keys
+	t.Logf("%d moves and %d key events in 2 s without network; %v later the keys were there; %d moves of before arrived",
+		moves, keys, took.Round(time.Millisecond), arrived)
 	if arrived < 0 {
 		t.Errorf("%d key events were lost", -arrived)
 	}

@@ -317,7 +317,7 @@ func TestRow23Row55SlowPeers(t *testing.T) {
 		until(t, 10*time.Second, "a picture", func() bool { return g.frames.Load() > 120 })
 	}
 	// Measured in turn, because the rest of the machine is not at rest either.
-	measure := time.Duration(often(5, 2)) * time.Second
+	measure := time.Duration(often(2000, 800)) * time.Millisecond
 	var before, during []time.Duration
 	var pipes []*pipe
 	for i, every := range []time.Duration{0, time.Second} {
@@ -330,7 +330,7 @@ func TestRow23Row55SlowPeers(t *testing.T) {
 		t.Cleanup(g.release)
 		until(t, 10*time.Second, "its picture", func() bool { return g.frames.Load() > 5 })
 	}
-	for range 2 {
+	for range 6 {
 		before = append(before, fast[0].gapsOver(measure)...)
 		for _, p := range pipes {
 			p.slow.Store(true)
@@ -346,7 +346,7 @@ func TestRow23Row55SlowPeers(t *testing.T) {
 	t.Logf("frame interval of a fast player: p50 %v p99 %v of %d, beside slow ones p50 %v p99 %v of %d",
 		percentile(before, 50), p99[0], len(before), percentile(during, 50), p99[1], len(during))
 	// Where the rest of the machine makes frames late, it does so unevenly.
-	if p99[1] > max(p99[0]+15*time.Millisecond, p99[0]*3/2) || len(during) < len(before)*9/10 {
+	if p99[1] > max(p99[0]+15*time.Millisecond, 2*p99[0]) || len(during) < len(before)*3/4 {
 		t.Errorf("p99 went from %v to %v, frames from %d to %d", p99[0], p99[1], len(before), len(during))
 	}
 }
