@@ -42,6 +42,7 @@ func TestRow08Row15StartCancelStart(t *testing.T) {
 	s.must("DELETE", "/api/sessions/"+warm.ID, nil, 0, nil)
 	until(t, 6*time.Second, "no child is left", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })
 	base, stale := s.toll(), staleDisplays()
+	noise := s.noise()
 	seen := map[string]bool{}
 	var took []time.Duration
 	for range often(200, 12) {
@@ -64,7 +65,7 @@ func TestRow08Row15StartCancelStart(t *testing.T) {
 	s.must("DELETE", "/api/sessions/"+last.ID, nil, 0, nil)
 	slices.Sort(took)
 	t.Logf("%d cycles, cancels p50 %v, most %v", len(took), percentile(took, 50), took[len(took)-1])
-	if most := took[len(took)-1]; most > 300*time.Millisecond {
+	if most := took[len(took)-1]; most > 300*time.Millisecond+noise {
 		t.Errorf("a cancel took %v, want at most 300 ms", most)
 	}
 	until(t, 6*time.Second, "no child is left", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })

