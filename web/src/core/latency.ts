@@ -42,6 +42,7 @@ export interface PaintedFrame {
 export interface FrameWay {
   /** performance.now() when it was on the screen. */
   at: number;
+  rtp: number;
   total: number;
   legs: Record<FrameLeg, number>;
 }
@@ -50,6 +51,8 @@ export interface FrameWay {
 export interface InputWay {
   /** performance.now() when the picture was on the screen. */
   at: number;
+  /** RTP timestamp of that picture. */
+  rtp: number;
   /** Number of the press among the packets on `input`. */
   number: number;
   total: number;
@@ -83,7 +86,7 @@ export interface Summary<L extends string> {
  *     l.input.legs.encode.p95    // legs: input, inject, program, wait, convert, encode, wire, send, network, buffer, decode, paint
  *     l.frame.total.p50          // change on the display → on the screen, ms
  *     l.frame.legs.network.p50   // legs: wait … paint as above
- *     l.ways.inputs[0].legs      // the single ones, oldest first: {at, number, total, legs, still}
+ *     l.ways.inputs[0].legs      // the single ones, oldest first: {at, rtp, number, total, legs, still}
  */
 export interface Latency {
   /** Of presses; those on a still display only, where there was one. */
@@ -248,7 +251,7 @@ export class LatencyMeter {
     if (told.wait === null) return; // It shows nothing new: nobody waited for it.
     const legs = this.#frameLegs(told, painted);
     if (!legs) return;
-    const way = { at: painted.shown, total: sum(legs), legs };
+    const way = { at: painted.shown, rtp, total: sum(legs), legs };
     this.#frames.push(way);
     this.#frames.splice(0, this.#frames.length - KEPT_FRAMES);
     this.#report.frames.push(way);
@@ -305,7 +308,7 @@ export class LatencyMeter {
     const rest = this.#frameLegs(told, painted, change);
     if (received === null || !rest) return;
     const legs = { input: received - press.sent, inject: stages.inject, program: change - stages.received - stages.inject, ...rest };
-    const way = { at: painted.shown, number: press.number, total: painted.shown - press.sent, legs, still };
+    const way = { at: painted.shown, rtp: painted.rtp, number: press.number, total: painted.shown - press.sent, legs, still };
     this.#inputs.push(way);
     this.#inputs.splice(0, this.#inputs.length - KEPT_INPUTS);
     this.#report.inputs.push(way);
