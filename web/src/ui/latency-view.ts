@@ -32,7 +32,7 @@ const AVERAGES: readonly (readonly [InputLeg, keyof Legs])[] = [
   ["paint", "present"],
 ];
 
-const ms = (value: number | null, digits = 1): string => (value === null ? "–" : Math.max(0, value).toFixed(digits));
+const ms = (value: number | null): string => (value === null ? "–" : Math.max(0, value).toFixed(value < 99.5 ? 1 : 0));
 
 /** The way from a press to the picture, leg by leg. */
 export class LatencyView {

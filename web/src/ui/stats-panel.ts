@@ -21,10 +21,14 @@ export class StatsPanel {
       "section",
       { class: "overlay-panel stats", "aria-label": "Statistics", tabindex: "0", data: { testid: "stats" }, hidden: true },
       this.#latency.element,
-      this.#rows,
-      this.#why,
-      this.#canvas,
-      h("div", { class: "chart-key" }, h("span", { class: "key-fps" }, "Frames"), h("span", { class: "key-kbps" }, "Bitrate"), h("span", { class: "key-ms" }, "Latency")),
+      h(
+        "div",
+        {},
+        this.#rows,
+        this.#why,
+        this.#canvas,
+        h("div", { class: "chart-key" }, h("span", { class: "key-fps" }, "Frames"), h("span", { class: "key-kbps" }, "Bitrate"), h("span", { class: "key-ms" }, "Latency")),
+      ),
     );
   }
 
