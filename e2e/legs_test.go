@@ -116,12 +116,12 @@ func TestLegs(t *testing.T) {
 	// All of it reaches Prometheus with the page's next report.
 	until(t, 5*time.Second, "the page's report", func() bool { return s.metric("fenrir_input_to_photon_seconds_count") >= presses })
 	for _, stage := range []string{"wait", "convert", "encode", "wire", "send", "network", "buffer", "decode", "paint"} {
-		if n := s.labelled(`fenrir_frame_stage_seconds_count{stage="`+stage+`"}`); n < presses {
+		if n := s.labelled(`fenrir_frame_stage_seconds_count{stage="` + stage + `"}`); n < presses {
 			t.Errorf("the histogram of %s has %v frames", stage, n)
 		}
 	}
 	for _, stage := range []string{"network", "inject", "program"} {
-		if n := s.labelled(`fenrir_input_stage_seconds_count{stage="`+stage+`"}`); n < presses {
+		if n := s.labelled(`fenrir_input_stage_seconds_count{stage="` + stage + `"}`); n < presses {
 			t.Errorf("the histogram of input %s has %v", stage, n)
 		}
 	}
