@@ -104,7 +104,8 @@ func (s *stage) run(ctx context.Context) int {
 	}
 	left, err := s.keeper.stop(s.services.list, cause == nil || cause.Code != media.CauseLimit)
 	ctx = context.WithoutCancel(ctx)
-	err = errors.Join(err, tree.Left(left), traces.RemoveX(traces.ReadNotes(s.start.Spec.Runtime)),
+	// Whoever started us may be gone, and the next server finds no trace of this group.
+	err = errors.Join(err, tree.Left(left), s.start.Group.Leave(), s.start.Group.Remove(), traces.RemoveX(traces.ReadNotes(s.start.Spec.Runtime)),
 		traces.RemoveTree(ctx, s.start.Framebuffer), traces.RemoveTree(ctx, s.start.Spec.Runtime))
 	if err != nil {
 		s.warn("end of the desktop: %v", err)

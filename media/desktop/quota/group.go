@@ -252,6 +252,14 @@ func (g *Group) Exceeded(l media.Limits) *media.Cause {
 	return nil
 }
 
+// Leave takes the first thread of this process, which entered, out of the group.
+func (g *Group) Leave() error {
+	if g == nil || g.Pids == "" {
+		return nil
+	}
+	return write(filepath.Dir(g.Pids), "tasks", strconv.Itoa(os.Getpid()))
+}
+
 // Remove removes the groups, whose processes are gone; one that was reaped a
 // moment ago may still count, so it tries for half a second.
 func (g *Group) Remove() error {
