@@ -22,6 +22,7 @@ import (
 	"fenrir/media"
 	"fenrir/media/desktop"
 	"fenrir/media/desktop/quota"
+	"fenrir/media/priority"
 	"fenrir/media/worker"
 	"fenrir/server/api"
 	"fenrir/server/api/metrics"
@@ -63,6 +64,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	log := newLog(cfg.Log)
+	priority.Ask(priority.Server)
 	for _, dir := range []string{cfg.State.Dir, cfg.State.RuntimeDir, cfg.Sessions.HomesDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)

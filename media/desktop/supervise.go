@@ -22,6 +22,7 @@ import (
 	"fenrir/media/desktop/quota"
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
+	"fenrir/media/priority"
 )
 
 // Main is the supervisor: our binary started again by Desktop, with its socket as
@@ -31,6 +32,7 @@ func Main(conn *os.File) int {
 	// The kernel ties a child's parent-death signal to the thread that started
 	// it, so one thread, which never ends, starts all (golang/go#27505).
 	runtime.LockOSThread()
+	priority.Yield() // the server's is not the program's
 	debug.SetMemoryLimit(24 << 20)
 	if err := keepDescriptors(); err != nil {
 		fmt.Fprintln(os.Stderr, "desktop: descriptors:", err)
@@ -111,11 +113,6 @@ func keepDescriptors() error {
 	}
 	return nil
 }
-
-// urgency is the nice value that display and sound server are to have, where that
-// is allowed. They use little, and what they do late the player sees late: each
-// program draws through one, and each picture is read through it.
-const urgency = -5
 
 // confine puts this thread, which starts all processes, within the limits that the
 // kernel holds. room is the descriptor of the control group to start them in.
@@ -267,7 +264,7 @@ func (k *keeper) fork(f fork) (*child, error) {
 		k.mu.Lock()
 		k.ours[pid] = true
 		k.mu.Unlock()
-		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, urgency) // EACCES: no privilege
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, priority.Service) // EACCES: no privilege
 	}
 	select {
 	case k.kick <- struct{}{}:

@@ -19,6 +19,7 @@ import (
 	"github.com/go-gst/go-gst/gst"
 
 	"fenrir/media"
+	"fenrir/media/priority"
 	"fenrir/media/wire"
 )
 
@@ -47,7 +48,7 @@ func Main(conn *os.File) int {
 	// With more than one processor to run on, the scheduler calls another thread in
 	// for each of them, which costs more than they do. C runs on threads of its own.
 	runtime.GOMAXPROCS(1)
-	hurry()
+	priority.Ask(priority.Worker)
 	prepare()
 	err = work(context.Background(), <-spec, orders, out)
 	var cause *media.Cause

@@ -125,7 +125,7 @@ func TestFramesAndInputsAreToldTogether(t *testing.T) {
 		if got := c.take(); len(got) != 0 {
 			t.Fatalf("told too early: %+v", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		got := c.take()
 		if len(got) != 1 || got[0].Seq != 0 || len(got[0].Frames) != 2 || len(got[0].Inputs) != 1 {
