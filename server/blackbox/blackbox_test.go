@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(9)
 		}
-		go func() { inTheDepths() }()
+		there := make(chan struct{})
+		go inTheDepths(there)
+		<-there
 		fmt.Println("ready")
 		if os.Getenv("BLACKBOX_TEST_HOW") == "panic" {
 			go func() { panic("a bug") }()
@@ -29,7 +31,10 @@ func TestMain(m *testing.M) {
 }
 
 //go:noinline
-func inTheDepths() { <-time.After(time.Minute) }
+func inTheDepths(there chan<- struct{}) {
+	close(there)
+	<-time.After(time.Minute)
+}
 
 func TestACrashIsKeptForTheNextLife(t *testing.T) {
 	for how, want := range map[string]string{"panic": "panic: a bug", "abort": "SIGABRT", "quit": "SIGQUIT"} {
