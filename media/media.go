@@ -154,6 +154,7 @@ const (
 	OrderBitrate  OrderKind = "bitrate"   // Kbps, applied without restart
 	OrderFPS      OrderKind = "fps"       // FPS, applied without restart
 	OrderScale    OrderKind = "scale"     // Scale; the encoder begins anew with a key frame
+	OrderPrompt   OrderKind = "prompt"    // somebody pressed something: the answer to it need not wait for its turn by the frame rate
 	OrderStop     OrderKind = "stop"      // end politely
 )
 

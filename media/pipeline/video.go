@@ -424,6 +424,9 @@ func (v *video) obey(o media.Order) error {
 	case media.OrderKeyFrame:
 		v.pacer.WantKey()
 		return nil
+	case media.OrderPrompt:
+		v.pacer.Prompt(media.Now())
+		return nil
 	case media.OrderScale:
 		v.spec.Scale = o.Scale
 		if v.scaled(v.display[0]) == v.width && v.scaled(v.display[1]) == v.height {

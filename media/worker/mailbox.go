@@ -27,7 +27,7 @@ func (m *mailbox) put(o media.Order) {
 			replaced = true
 		}
 	}
-	if !replaced && len(m.pending) < 8 { // there are five kinds; nobody makes more
+	if !replaced && len(m.pending) < 8 { // there are six kinds; nobody makes more
 		m.pending = append(m.pending, o)
 	}
 	m.mu.Unlock()

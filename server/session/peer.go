@@ -207,6 +207,30 @@ func (p *Peer) Input(in media.Input) {
 		return
 	}
 	s.inputs.put(in)
+	s.prompt(in)
+}
+
+// promptGap is the least time between two presses that are answered out of turn.
+const promptGap = 50 * time.Millisecond
+
+// prompt lets encoders that are watched answer a press at once. It goes out with
+// the input, and is there before the program has drawn. Called with mu held.
+func (s *Session) prompt(in media.Input) {
+	switch in.Kind {
+	case media.KeyDown, media.ButtonDown, media.ScrollV, media.ScrollH, media.Text:
+	default:
+		return
+	}
+	now := time.Now()
+	if now.Sub(s.prompted) < promptGap {
+		return
+	}
+	s.prompted = now
+	for _, r := range s.rungs {
+		if !r.resting && r.video.Readers() > 0 {
+			r.order(media.Order{Kind: media.OrderPrompt})
+		}
+	}
 }
 
 // othersHold tells whether in releases what another peer still holds. Called

@@ -108,6 +108,7 @@ type Session struct {
 	rungs    []*rung
 	peers    map[string]*Peer
 	alone    time.Time // since when nobody is attached
+	prompted time.Time // when encoders were last told of a press
 	restarts int
 	cursor   *media.CursorImage
 	move     *media.CursorMove

@@ -18,6 +18,9 @@ const (
 	enough    = 4                      // of them in a row that tell nothing new
 	refineGap = time.Second / 60       // between frames that refine
 	catchUp   = 32                     // the limit is exceeded by one in so many frames
+
+	answer = 50 * time.Millisecond // after a press, a change may be the answer to it
+	extra  = 2                     // pictures beyond the limit that one press is worth
 )
 
 // Action is what to do now.
@@ -44,6 +47,8 @@ type Pacer struct {
 	still    media.Stamp // the last picture with a change in it
 	refine   int         // frames still to be spent on making it good
 	settled  int         // frames in a row that had nothing left to tell
+	extra    int         // pictures that may still be taken beyond the limit,
+	until    media.Stamp // at most until then
 }
 
 // New returns a Pacer for at most fps frames a second, of which depth are with
@@ -67,6 +72,17 @@ func (p *Pacer) Changed() { p.changed = true }
 // WantKey asks that the next frame be a key frame, and be made at once.
 func (p *Pacer) WantKey() { p.key = true }
 
+// Prompt tells that a player pressed something just now. What changes in answer to
+// it is not to wait for its turn: a program that draws at the very limit leaves
+// no room between two pictures.
+func (p *Pacer) Prompt(now media.Stamp) { p.extra, p.until = extra, now.Add(answer) }
+
+// early tells whether a picture at this moment is beyond the limit.
+func (p *Pacer) early(now media.Stamp) bool { return now < p.tat.Add(-p.interval) }
+
+// prompted tells whether a picture beyond the limit may be taken.
+func (p *Pacer) prompted(now media.Stamp) bool { return p.extra > 0 && now < p.until }
+
 // InFlight is the number of frames that the encoder has not given back.
 func (p *Pacer) InFlight() int { return p.inFlight }
 
@@ -86,8 +102,8 @@ func (p *Pacer) Next(now media.Stamp) (do Action, key bool, wake media.Stamp) {
 	if p.changed {
 		// An interval of tolerance: what a click changes between two pictures of a
 		// program that draws at that very rate is seen at once.
-		if due := p.tat.Add(-p.interval); now < due {
-			return Wait, false, due
+		if p.early(now) && !p.prompted(now) {
+			return Wait, false, p.tat.Add(-p.interval)
 		}
 		return Capture, false, 0
 	}
@@ -106,7 +122,11 @@ func (p *Pacer) Next(now media.Stamp) (do Action, key bool, wake media.Stamp) {
 func (p *Pacer) Sent(now media.Stamp, do Action) {
 	// Without the catching up, one picture between two others would make all that
 	// come after it wait for as long as the program draws at that very rate.
-	p.tat = max(p.tat, now).Add(p.interval - p.interval/catchUp)
+	if do == Capture && p.early(now) && p.prompted(now) {
+		p.extra-- // and none that comes after waits for it
+	} else {
+		p.tat = max(p.tat, now).Add(p.interval - p.interval/catchUp)
+	}
 	p.sent = now
 	p.key = false
 	p.inFlight++

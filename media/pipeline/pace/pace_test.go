@@ -274,3 +274,63 @@ func TestWhoComesBackDoesNotWait(t *testing.T) {
 		t.Fatal("still waits for the second to be over")
 	}
 }
+
+// TestAPressIsAnsweredAtOnce: eight presses a second, each answered by a change at
+// any moment between two pictures of a program that draws at the limit.
+func TestAPressIsAnsweredAtOnce(t *testing.T) {
+	w := newWorld(60, 1)
+	w.until(2000 * ms)
+	ticks := rhythm(2000*ms, 60, 600, 0)
+	var answers, late []media.Stamp
+	from := 2000 * ms
+	for i := 30; i < 590; i += 7 {
+		at := ticks[i] + 5*ms + media.Stamp(i%7)*ms // the encoder has given the last one back
+		w.until(at-ms, ticks[indexAt(ticks, from):indexAt(ticks, at-ms)]...)
+		w.p.Prompt(w.now)
+		end := at + 4*ms
+		w.until(end, append(ticks[indexAt(ticks, at-ms):indexAt(ticks, at):indexAt(ticks, at)], at)...)
+		answers, from = append(answers, at), end
+	}
+	taken := map[media.Stamp]bool{}
+	for _, f := range w.frames {
+		if f.do == Capture {
+			taken[f.at] = true
+		}
+	}
+	for _, at := range answers {
+		if !taken[at] {
+			late = append(late, at)
+		}
+	}
+	if len(late) > 0 {
+		t.Errorf("%d of %d answers were not taken at once", len(late), len(answers))
+	}
+	missed := 0
+	for _, at := range ticks[30:580] {
+		if !taken[at] {
+			missed++
+		}
+	}
+	if missed > 0 {
+		t.Errorf("%d of the program's own pictures waited for it", missed)
+	}
+}
+
+func indexAt(draws []media.Stamp, at media.Stamp) int {
+	i, _ := slices.BinarySearch(draws, at)
+	return i
+}
+
+// TestPressesHaveBounds: a program that draws all the time gets no more out of
+// presses than they are worth.
+func TestPressesHaveBounds(t *testing.T) {
+	w := newWorld(60, 1)
+	w.until(2000 * ms)
+	for i := range media.Stamp(100) {
+		w.p.Prompt(w.now)
+		w.until(2050*ms+i*50*ms, rhythm(2000*ms+i*50*ms, 1000, 50, 0)...)
+	}
+	if n, most := w.count(Capture, 2000*ms), 5*60*(catchUp+1)/catchUp+3+100*extra; n > most {
+		t.Errorf("%d pictures in 5 s with 100 presses, want at most %d", n, most)
+	}
+}
