@@ -317,29 +317,53 @@ func TestNetwork(t *testing.T) {
 		t.Skipf("this machine shows %.1f of 60 frames a second on a clean path just now (load %s): nothing can be said of a bad one", base.FPS, base.Load)
 	}
 	t.Run("5 % loss", func(t *testing.T) {
-		f := n.measure(cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, 3*time.Second)
-		logFigures(t, f)
-		if f.FPS < min(50, 0.85*base.FPS) || f.Over250 > 1+2*base.Over250 || f.TripP95 > max(120, base.TripP95+80) {
-			t.Errorf("want 50 frames a second shown, no freeze over 250 ms, click to photon p95 up to 120 ms, or as much worse than %.1f, %d and %.0f as a lossy path explains",
-				base.FPS, base.Over250, base.TripP95)
-		}
+		n.once(t, cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, func(f figures) (wrong []string) {
+			if f.FPS < min(50, 0.85*base.FPS) {
+				wrong = append(wrong, fmt.Sprintf("%.1f frames a second are shown, want 50 (%.1f on a clean path)", f.FPS, base.FPS))
+			}
+			if f.Over250 > base.Over250 {
+				wrong = append(wrong, fmt.Sprintf("%d freezes over 250 ms", f.Over250))
+			}
+			if f.TripP95 > max(120, base.TripP95+80) {
+				wrong = append(wrong, fmt.Sprintf("click to photon p95 is %.0f ms, want 120 (%.0f on a clean path)", f.TripP95, base.TripP95))
+			}
+			return wrong
+		})
 	})
 	t.Run("8 → 2 Mbit/s", func(t *testing.T) {
-		f := n.measure(cell{
+		n.once(t, cell{
 			name: "8 → 2 Mbit/s, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Rate: 8_000_000},
 			steps: []step{{3 * time.Second, 2_000_000}}, takes: 13 * time.Second,
-		}, 3*time.Second)
-		logFigures(t, f)
-		if b := f.BelowIn[0]; b < 0 || b > 2 {
-			t.Errorf("the bitrate is below the path's %.1f s after it fell, want 2", b)
-		}
-		if c := f.CalmIn[0]; c < 0 || c > 3 {
-			t.Errorf("the queue is below 100 ms %.1f s after the rate fell, want 3", c)
-		}
-		if f.Over500 > base.Over500 {
-			t.Errorf("the worst freeze is %.0f ms, want at most 500", f.WorstGap)
-		}
+		}, func(f figures) (wrong []string) {
+			if b := f.BelowIn[0]; b < 0 || b > 2 {
+				wrong = append(wrong, fmt.Sprintf("the bitrate is below the path's %.1f s after it fell, want 2", b))
+			}
+			if c := f.CalmIn[0]; c < 0 || c > 3 {
+				wrong = append(wrong, fmt.Sprintf("the queue is below 100 ms %.1f s after the rate fell, want 3", c))
+			}
+			if f.Over500 > base.Over500 {
+				wrong = append(wrong, fmt.Sprintf("the worst freeze is %.0f ms, want at most 500", f.WorstGap))
+			}
+			return wrong
+		})
 	})
+}
+
+// once measures a cell up to three times until nothing is wrong with it. Chance
+// decides which packets are lost, and a p95 of some forty clicks hangs on the
+// second worst: what a change has broken is wrong each time.
+func (n *network) once(t *testing.T, c cell, verdict func(figures) []string) {
+	t.Helper()
+	var wrong []string
+	for range 3 {
+		f := n.measure(c, 3*time.Second)
+		logFigures(t, f)
+		if wrong = verdict(f); len(wrong) == 0 {
+			return
+		}
+		t.Logf("not so this time: %s", strings.Join(wrong, "; "))
+	}
+	t.Errorf("three times in a row, the last time: %s", strings.Join(wrong, "; "))
 }
 
 func logFigures(t *testing.T, f figures) {
