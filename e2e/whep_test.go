@@ -49,6 +49,11 @@ func TestWHEP(t *testing.T) {
 	do(t, "open", err)
 	_, err = p.AddScriptTag(playwright.PageAddScriptTagOptions{Content: playwright.String(whepClient(t)), Type: playwright.String("module")})
 	do(t, "client", err)
+	until(t, 5*time.Second, "the module has run", func() bool { // a tag with its text within tells nobody
+		var there bool
+		eval(t, p, &there, "() => typeof WHEPClient === 'function'")
+		return there
+	})
 	eval(t, p, nil, `async ([url, token]) => {
 		const video = document.createElement('video');
 		video.autoplay = video.muted = true;
