@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestLegs(t *testing.T) {
 
 	const coarse = 1 // ms, the browser's stamps: they are rounded, against spying
 	var seen []pressed
-	var doubt []float64 // what the page knew of its clock at each press: it learns
+	var doubt []float64 // what the page knew of its clock when it was pressed: it learns
 	for range presses {
 		doubt = append(doubt, look().ClockError)
 		seen = append(seen, press())
@@ -74,14 +75,13 @@ func TestLegs(t *testing.T) {
 		t.Fatalf("of %d presses the page knows %d, unanswered %d", presses+before, len(l.Ways.Inputs), l.Unanswered)
 	}
 	exact := 0
+	legs := map[string][]float64{}
 	for i, one := range seen {
 		w := l.Ways.Inputs[before+i]
 		sum := 0.0
 		for leg, ms := range w.Legs {
 			sum += ms
-			if ms < -max(doubt[i], l.ClockError)-coarse {
-				t.Errorf("press %d: %s took %.2f ms, with a clock of ±%.2f ms", i, leg, ms, doubt[i])
-			}
+			legs[leg] = append(legs[leg], ms)
 		}
 		if len(w.Legs) != 12 || math.Abs(sum-w.Total) > 0.01 {
 			t.Errorf("press %d: %d legs add up to %.3f ms, the whole is %.3f ms", i, len(w.Legs), sum, w.Total)
@@ -93,6 +93,13 @@ func TestLegs(t *testing.T) {
 		}
 		if one.Exact && one.RTP == w.RTP {
 			exact++
+		}
+	}
+	// One leg may be below nothing, when a process was interrupted between what it did
+	// and the stamp of it. Half of them may not.
+	for leg, ms := range legs {
+		if half := quantile(ms, 0.5); half < -slices.Max(doubt)-coarse {
+			t.Errorf("%s took %.2f ms, the median of %d, with a clock of ±%.2f ms", leg, half, len(ms), slices.Max(doubt))
 		}
 	}
 	// Where the browser names another frame than the picture's, nobody knows better.
