@@ -89,6 +89,9 @@ func Main(conn *os.File) int {
 		nice:  niceness(first.Start.Spec.Limits.CPUWeight),
 		forks: make(chan fork), exits: make(chan exit), over: make(chan int, 1),
 		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), ours: map[int]bool{}}
+	if k.nice != 0 {
+		k.leisurely = leisurely(k.nice, first.Start.Group)
+	}
 	s := &stage{start: *first.Start, keeper: k, socket: socket, cancel: cancel}
 	go k.wait() // ends with the process
 	go func() { k.over <- s.run(ctx) }()
@@ -144,6 +147,26 @@ func niceness(weight int) int {
 	return min(max(int(math.Round(math.Log(100/float64(weight))/math.Log(1.25))), -20), 19)
 }
 
+// leisurely starts a thread that does what it receives within the group and at the
+// nice value, as it is inherited from the first instruction on: what is set from
+// outside comes too late for what a program has started by then. The thread is
+// never taken back, and lives as long as the process: with its parent thread a
+// child of ours would die.
+func leisurely(nice int, group *quota.Group) chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		if err := group.Enter(); err != nil {
+			fmt.Fprintln(os.Stderr, "desktop: limits:", err)
+		}
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice) // to be favoured takes rights
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+}
+
 // keeper starts and reaps the children of the supervisor.
 type keeper struct {
 	ctx     context.Context // of the desktop: nothing is started after its end
@@ -152,6 +175,8 @@ type keeper struct {
 	group   *quota.Group
 	room    int // descriptor of the control group that children start in, -1 without one
 	nice    int // of the program
+
+	leisurely chan<- func() // runs what starts the program, nil where nice is 0
 
 	forks   chan fork
 	exits   chan exit
@@ -246,9 +271,20 @@ func (k *keeper) fork(f fork) (*child, error) {
 	if k.room >= 0 {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, k.room
 	}
-	pid, err := syscall.ForkExec(f.path, f.argv, attr)
-	if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
-		pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
+	var pid int
+	var err error
+	exec := func() {
+		pid, err = syscall.ForkExec(f.path, f.argv, attr)
+		if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
+			pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
+		}
+	}
+	if f.program && k.leisurely != nil {
+		done := make(chan struct{})
+		k.leisurely <- func() { defer close(done); exec() } // the thread waits for nothing else
+		<-done
+	} else {
+		exec()
 	}
 	if err != nil {
 		return nil, err
@@ -256,9 +292,6 @@ func (k *keeper) fork(f fork) (*child, error) {
 	c := &child{ID: tree.ID{PID: pid}, name: f.name, done: make(chan struct{})}
 	if row, err := tree.Read(pid); err == nil { // else it is gone already
 		c.ID = row.ID
-	}
-	if f.program && k.nice != 0 {
-		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, k.nice) // to be favoured takes rights
 	}
 	if !f.program {
 		k.mu.Lock()

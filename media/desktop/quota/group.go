@@ -252,12 +252,12 @@ func (g *Group) Exceeded(l media.Limits) *media.Cause {
 	return nil
 }
 
-// Leave takes the first thread of this process, which entered, out of the group.
+// Leave takes the threads of this process that entered out of the group.
 func (g *Group) Leave() error {
 	if g == nil || g.Pids == "" {
 		return nil
 	}
-	return write(filepath.Dir(g.Pids), "tasks", strconv.Itoa(os.Getpid()))
+	return write(filepath.Dir(g.Pids), "cgroup.procs", strconv.Itoa(os.Getpid()))
 }
 
 // Remove removes the groups, whose processes are gone; one that was reaped a
