@@ -38,14 +38,26 @@ const photon = `
   let video = null, white = false, pending = null, result = null, last = 0, base = 0, presented = 0, gaps = [];
   addEventListener('pointerdown', () => { if (pending && !pending.input) pending.input = performance.now(); }, true);
   const rect = { x: 256, y: 128, width: 16, height: 16 };
+  const lit = async (frame, rect) => {
+    const pixels = new Uint8Array(frame.allocationSize({ rect }));
+    await frame.copyTo(pixels, { rect });
+    let sum = 0;
+    for (let i = 0; i < 256; i++) sum += pixels[i];
+    return sum / 256 > 127;
+  };
   const bright = async () => {
     const frame = new VideoFrame(video);
     try {
-      const pixels = new Uint8Array(frame.allocationSize({ rect }));
-      await frame.copyTo(pixels, { rect });
-      let sum = 0;
-      for (let i = 0; i < 256; i++) sum += pixels[i];
-      return { is: sum / 256 > 127, timestamp: frame.timestamp };
+      return { is: await lit(frame, rect), timestamp: frame.timestamp };
+    } finally { frame.close(); }
+  };
+  // Whether the program has drawn: the cells of its strip that never change are there.
+  const drawn = async () => {
+    const frame = new VideoFrame(video);
+    try {
+      for (const [row, column, want] of [[0, 0, true], [0, 1, false], [0, 35, true], [1, 0, false], [1, 1, true], [1, 35, false]])
+        if (await lit(frame, { x: column * 16, y: row * 16, width: 16, height: 16 }) !== want) return false;
+      return true;
     } finally { frame.close(); }
   };
   // The element may hold a later frame than the one that the callback names: the
@@ -77,7 +89,7 @@ const photon = `
   globalThis.photon = {
     attach: async () => {
       video = document.querySelector('[data-testid=video]') || document.querySelector('video');
-      if (!video || !video.videoWidth || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return false;
+      if (!video || !video.videoWidth || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !await drawn()) return false;
       white = (await bright()).is;
       video.requestVideoFrameCallback(tick);
       return true;
