@@ -28,7 +28,7 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 		if err != nil {
 			return // the loop knows why
 		}
-		if err := p.video.Send(&u); err != nil {
+		if err := p.video.Send(ctx, &u); err != nil {
 			p.counts.unsent.Add(1) // no path just now; the loop sees to that
 			continue
 		}
@@ -65,7 +65,7 @@ func (p *Peer) pumpAudio(ctx context.Context) {
 			continue
 		}
 		skipped = maxStale
-		if err := p.audio.Send(&u); err != nil {
+		if err := p.audio.Send(ctx, &u); err != nil {
 			p.counts.unsent.Add(1)
 		}
 	}

@@ -66,7 +66,7 @@ func BenchmarkSend(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				u.Stages.Captured += 16_666_667
-				if err := tr.Send(&u); err != nil {
+				if err := tr.Send(b.Context(), &u); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -77,7 +77,7 @@ func BenchmarkSend(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				u.Stages.Captured += 16_666_667
-				if err := tr.Send(&u); err != nil {
+				if err := tr.Send(b.Context(), &u); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -104,7 +104,7 @@ func BenchmarkSend(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				u.Stages.Captured += 16_666_667
-				if err := tr.Send(&u); err != nil {
+				if err := tr.Send(b.Context(), &u); err != nil {
 					b.Fatal(err)
 				}
 			}

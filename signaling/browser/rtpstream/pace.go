@@ -1,6 +1,7 @@
 package rtpstream
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ type pace struct {
 	rate  atomic.Int64  // bit/s, 0 for none
 	free  media.Stamp   // when all that was sent has left at that rate
 	slept time.Duration // for this frame
+	timer *time.Timer   // made when one is needed
 }
 
 const (
@@ -23,11 +25,11 @@ const (
 	paceMost  = 60 * time.Millisecond // for one frame
 )
 
-// wait blocks until a packet of so many bytes may leave.
-func (p *pace) wait(size int) {
+// wait blocks until a packet of so many bytes may leave, or ctx ends.
+func (p *pace) wait(ctx context.Context, size int) error {
 	rate := p.rate.Load()
 	if rate <= 0 {
-		return
+		return nil
 	}
 	now := media.Now()
 	if p.free < now {
@@ -35,8 +37,26 @@ func (p *pace) wait(size int) {
 	}
 	if ahead := p.free.Sub(now); ahead > paceBurst+paceStep && p.slept < paceMost {
 		d := min(ahead-paceBurst, paceMost-p.slept)
-		time.Sleep(d)
+		if err := p.sleep(ctx, d); err != nil {
+			return err
+		}
 		p.slept += d
 	}
 	p.free = min(p.free, media.Now().Add(paceMost)).Add(time.Duration(int64(size) * 8 * int64(time.Second) / rate))
+	return nil
+}
+
+func (p *pace) sleep(ctx context.Context, d time.Duration) error {
+	if p.timer == nil {
+		p.timer = time.NewTimer(d)
+	} else {
+		p.timer.Reset(d)
+	}
+	select {
+	case <-p.timer.C:
+		return nil
+	case <-ctx.Done():
+		p.timer.Stop()
+		return context.Cause(ctx)
+	}
 }

@@ -1,6 +1,8 @@
 package rtpstream
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +21,7 @@ func timeFrames(t *testing.T, bps int, sizes ...int) (took []time.Duration) {
 		for _, n := range sizes {
 			u := sampleUnit(media.H264, n)
 			begin := time.Now()
-			if err := tr.Send(&u); err != nil {
+			if err := tr.Send(t.Context(), &u); err != nil {
 				t.Fatal(err)
 			}
 			took = append(took, time.Since(begin))
@@ -46,4 +48,26 @@ func TestUsualFramesLeaveAtOnceAndLargeOnesSpread(t *testing.T) {
 	if d := timeFrames(t, 0, 2_000_000)[0]; d != 0 {
 		t.Errorf("without a pace a frame took %v", d)
 	}
+}
+
+func TestNothingPacesBeyondTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := errors.New("ended")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		sent := 0
+		tr := newBound(t, media.H264, func(*rtp.Header, []byte) (int, error) {
+			sent++
+			return 0, nil
+		})
+		tr.SetPace(1_000_000)
+		tr.pace.free = media.Now()
+		time.AfterFunc(5*time.Millisecond, func() { cancel(ended) })
+		began, u := time.Now(), sampleUnit(media.H264, 200_000)
+		if err := tr.Send(ctx, &u); !errors.Is(err, ended) {
+			t.Errorf("got %v, want %v", err, ended)
+		}
+		if took := time.Since(began); took != 5*time.Millisecond || sent == 0 {
+			t.Errorf("it came back after %v and %d packets, want some packets and 5 ms", took, sent)
+		}
+	})
 }

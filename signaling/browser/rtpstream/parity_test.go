@@ -105,7 +105,7 @@ func TestParityRepairs(t *testing.T) {
 			for range 3 {
 				sent, fec = nil, nil
 				u := sampleUnit(media.H264, c.bytes)
-				if err := tr.Send(&u); err != nil {
+				if err := tr.Send(t.Context(), &u); err != nil {
 					t.Fatal(err)
 				}
 				if len(fec) != c.fec {

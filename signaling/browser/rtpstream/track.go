@@ -6,6 +6,7 @@
 package rtpstream
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ type Track struct {
 	mime  string
 	bound atomic.Pointer[binding]
 
-	mu     sync.Mutex // guards what follows: one unit is sent at a time
+	// What follows belongs to who calls Send.
 	cut    packetizer
 	push   func([]byte) error // is t.pushed, made once
 	header rtp.Header
@@ -73,6 +74,7 @@ type Track struct {
 	at     [16]byte // header extension: absolute capture time
 	number [2]byte  // header extension: the place for the congestion control's number
 	now    struct { // the unit that is being sent
+		ctx      context.Context // of the call
 		to       *binding
 		captured media.Stamp
 		pending  []byte  // a payload that waits to be known as the last or not
@@ -90,7 +92,7 @@ type Track struct {
 	every   atomic.Bool   // at least one for each frame
 	made    atomic.Uint64 // parity packets
 
-	clocks sync.Mutex // guards what follows; never held over I/O, taken after mu
+	clocks sync.Mutex // guards what follows; never held over I/O
 	video  videoClock
 	audio  audioClock
 
@@ -244,10 +246,10 @@ func (t *Track) Report(now media.Stamp) (r *rtcp.SenderReport, ok bool) {
 // ErrUnit is wrapped by Send's error for a unit that cannot be packetised.
 var ErrUnit = errors.New("unit cannot be packetised")
 
-// Send packetises one unit and sends it. It blocks as long as the socket does,
-// which for UDP and for pion's TCP is not at all, and for a frame that is too large
-// to be sent at once up to 60 ms.
-func (t *Track) Send(u *media.Unit) error {
+// Send packetises one unit and sends it; one call at a time. It blocks as long as
+// the socket does, which for UDP and for pion's TCP is not at all, and for a frame
+// that is too large to be sent at once up to 60 ms, or until ctx ends.
+func (t *Track) Send(ctx context.Context, u *media.Unit) error {
 	b := t.bound.Load()
 	if b == nil {
 		return nil
@@ -256,8 +258,6 @@ func (t *Track) Send(u *media.Unit) error {
 	if at == 0 {
 		at = u.Stages.Received
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.kind == media.Audio {
 		n := opusSamples(u.Data)
 		if n == 0 || len(u.Data) > payloadMTU {
@@ -273,7 +273,7 @@ func (t *Track) Send(u *media.Unit) error {
 	ts := t.video.next(at)
 	t.clocks.Unlock()
 	t.begin(b, ts, at)
-	t.pace.slept = 0
+	t.now.ctx, t.pace.slept = ctx, 0
 	t.protect(b, len(u.Data))
 	if err := t.cut.packetize(u, t.push); err != nil {
 		return err
@@ -369,7 +369,9 @@ func (t *Track) write(payload []byte, marker bool) error {
 		}
 	}
 	if t.kind == media.Video {
-		t.pace.wait(len(payload))
+		if err := t.pace.wait(t.now.ctx, len(payload)); err != nil {
+			return err
+		}
 	}
 	if _, err := t.now.to.out.WriteRTP(h, payload); err != nil {
 		return err

@@ -64,7 +64,7 @@ func collect(t testing.TB, codec media.Codec, units ...media.Unit) [][]*rtp.Pack
 	var all [][]*rtp.Packet
 	for i := range units {
 		out = nil
-		if err := tr.Send(&units[i]); err != nil {
+		if err := tr.Send(t.Context(), &units[i]); err != nil {
 			t.Fatalf("%s unit %d: %v", codec, i, err)
 		}
 		all = append(all, out)
@@ -183,7 +183,7 @@ func TestDelimitersAndFillingAreNotSent(t *testing.T) {
 	}
 	tr := newBound(t, media.H264, func(*rtp.Header, []byte) (int, error) { t.Error("a packet"); return 0, nil })
 	for name, data := range map[string][]byte{"nothing": nil, "no start code": {1, 2, 3}, "a delimiter only": {0, 0, 1, 9, 0xF0}} {
-		if err := tr.Send(&media.Unit{Codec: media.H264, Data: data, Stages: media.Stages{Captured: 1}}); !errors.Is(err, ErrUnit) {
+		if err := tr.Send(t.Context(), &media.Unit{Codec: media.H264, Data: data, Stages: media.Stages{Captured: 1}}); !errors.Is(err, ErrUnit) {
 			t.Errorf("%s: %v, want ErrUnit", name, err)
 		}
 	}
@@ -254,7 +254,7 @@ func TestAV1MarksNewSequences(t *testing.T) {
 		"forbidden bit": {0x92, 0}, "size beyond the end": {0x32, 9, 1}, "endless size": {0x32, 255, 255, 255, 255, 255, 255, 255, 255, 255}, "no extension": {0x36},
 	} {
 		tr := newBound(t, media.AV1, func(*rtp.Header, []byte) (int, error) { return 0, nil })
-		if err := tr.Send(&media.Unit{Codec: media.AV1, Data: data, Stages: media.Stages{Captured: 1}}); !errors.Is(err, ErrUnit) {
+		if err := tr.Send(t.Context(), &media.Unit{Codec: media.AV1, Data: data, Stages: media.Stages{Captured: 1}}); !errors.Is(err, ErrUnit) {
 			t.Errorf("%s: %v, want ErrUnit", name, err)
 		}
 	}
@@ -288,7 +288,7 @@ func TestNothingIsSentBeforeNegotiation(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := sampleUnit(media.H264, 100)
-	if err := tr.Send(&u); err != nil {
+	if err := tr.Send(t.Context(), &u); err != nil {
 		t.Error(err)
 	}
 	if _, ok := tr.Report(media.Now()); ok {
@@ -392,7 +392,7 @@ func FuzzPacketize(f *testing.F) {
 			out = append(out, &rtp.Packet{Header: h.Clone(), Payload: slices.Clone(p)})
 			return 0, nil
 		})
-		if err := tr.Send(&u); err != nil {
+		if err := tr.Send(t.Context(), &u); err != nil {
 			if !errors.Is(err, ErrUnit) {
 				t.Fatal(err)
 			}
