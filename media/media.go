@@ -135,14 +135,12 @@ type VideoSpec struct {
 	Codec   Codec
 	FPS     int  // upper bound of frames a second, 1…240
 	Kbps    int  // initial bitrate, kbit/s
-	Scale   int  // percent of the display's width and height, 25…100; 0 is 100, and so is anything with Cursor
+	Scale   int  // percent of the display's width and height, 25…100; 0 is 100
 	Cursor  bool // composite the cursor into the picture (for clients that cannot draw it)
-}
-
-// AudioSpec asks for Opus, 48 kHz, stereo.
-type AudioSpec struct {
-	Kbps    int // 6…510
-	FrameMs int // 5, 10 or 20
+	// Width and Height are those of the picture, even; 0: the display's, in the scale
+	// above. The display is shown in it as large as it fits, with black bars beside it.
+	Width  int `json:",omitempty"`
+	Height int `json:",omitempty"`
 }
 
 // OrderKind says what an Order asks for.

@@ -79,7 +79,7 @@ type VideoState struct {
 type PeerState struct {
 	ID        string    `json:"id"`
 	Person    PersonRef `json:"person"`
-	Transport string    `json:"transport"` // "webrtc", "whep"
+	Transport string    `json:"transport"` // "webrtc", "whep", "moonlight"
 	Codec     Codec     `json:"codec"`
 	Grant     GrantBits `json:"grant"`
 	Since     time.Time `json:"since"`
@@ -101,6 +101,22 @@ type PeerSpec struct {
 	Codecs    []Codec // video codecs that the client can decode, most wanted first; not empty
 	MaxKbps   int     // the client's own cap, 0: none
 	ViewOnly  bool
+	// Unmeasured: nobody measures the path to this client, which takes MaxKbps until
+	// Estimate says otherwise. Else nothing is known of it until then.
+	Unmeasured bool
+	Video      VideoWish  // zero: what a browser is sent
+	Audio      *AudioSpec // nil: what a browser is sent
+}
+
+// VideoWish is what a client wants of its picture. Clients that want the same
+// and decode the same codec share one encoder.
+type VideoWish struct {
+	// Width and Height are of the picture that is sent, 16…7680 pixels, at most those of
+	// 3840×2160 in all; odd ones are made even. 0: those of the display, and a client that
+	// follows when they change.
+	Width, Height int
+	FPS           int  // upper bound of frames a second, 1…240; 0: the session's. The session's bounds it, too
+	Cursor        bool // the cursor is part of the picture: the client cannot draw it
 }
 
 // Note is something that a peer should know. Exactly one field is set.

@@ -17,6 +17,8 @@ type Attachment interface {
 	ID() string
 	// Codec is the video codec that this peer will be sent. It never changes.
 	Codec() media.Codec
+	// Audio is how the packets of NextAudio are made. It never changes.
+	Audio() media.AudioFormat
 	// Grant is what the peer may do now.
 	Grant() media.GrantBits
 	// Context ends when the peer must go: session over, superseded, revoked.

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// fitBound is how long the display may take to change.
+const fitBound = 3 * time.Second
+
 // Change is what may be changed of a living session; nil fields stay.
 type Change struct {
 	Width, Height *int // both or none
@@ -22,7 +25,7 @@ func (s *Session) Change(ctx context.Context, c Change) error {
 		s.fps = *c.FPS
 		for _, r := range s.rungs {
 			if r.video.Readers() > 0 {
-				r.setFPS(s.fps)
+				r.watch(s.fps)
 			}
 		}
 	}
@@ -42,7 +45,7 @@ func (s *Session) Change(ctx context.Context, c Change) error {
 	}
 	result := make(chan error, 1)
 	s.Go("change", func(life context.Context) error {
-		ctx, cancel := context.WithTimeout(life, 3*time.Second)
+		ctx, cancel := context.WithTimeout(life, fitBound)
 		defer cancel()
 		result <- s.changeDisplay(ctx, c, resize, relayout)
 		return nil

@@ -44,6 +44,7 @@ type Peer struct {
 	grant  Grant
 	since  time.Time
 	rung   *rung
+	sound  *sound
 	video  *Reader
 	audio  *Reader
 	box    *mailbox
@@ -69,6 +70,9 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 	if spec.ViewOnly {
 		grant = View
 	}
+	if err := settle(&spec); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	if s.phase == media.Ending || s.phase == media.Ended {
 		s.mu.Unlock()
@@ -83,24 +87,28 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 		s.mu.Unlock()
 		return nil, media.NewCause(media.CauseTooMany, "the session has its maximum of %d connections", s.cfg.MaxPeers)
 	}
-	r, err := s.rungFor(spec.Codecs)
+	r, a, err := s.streamsFor(spec)
 	if err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
-	p := &Peer{s: s, spec: spec, grant: grant, since: time.Now(), rung: r, box: newMailbox()}
+	p := &Peer{s: s, spec: spec, grant: grant, since: time.Now(), rung: r, sound: a, box: newMailbox()}
 	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
-	p.audio = s.audio.NewReader()
+	p.audio = a.packets.NewReader()
 	p.video = r.video.NewReader()
-	r.setFPS(s.fps)
+	r.watch(s.fps)
 	cursor, move := s.cursor, s.move
 	if old != nil {
 		old.leave()
 		p.paint = old.paint.again()
 	}
 	s.peers[spec.ID] = p
+	s.fit(p)
 	s.mu.Unlock()
 
+	if spec.Unmeasured {
+		s.steer()
+	}
 	if old != nil {
 		old.finish(&media.Cause{Code: media.CauseSuperseded, Detail: "the same client connected again"})
 	}
@@ -116,11 +124,27 @@ func (s *Session) Attach(spec media.PeerSpec, grant Grant) (*Peer, error) {
 	return p, nil
 }
 
-// rungFor finds the encoder for a peer: one that runs already if it decodes its
-// codec, else the best one. Called with mu held.
-func (s *Session) rungFor(codecs []media.Codec) (*rung, error) {
+// streamsFor finds what a peer is sent, and starts what of it does not run yet.
+// The error is a *media.Cause. Called with mu held.
+func (s *Session) streamsFor(spec media.PeerSpec) (*rung, *sound, error) {
+	a, err := s.soundFor(spec.Audio)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := s.rungFor(spec.Codecs, spec.Video, a)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.voice(a)
+	return r, a, nil
+}
+
+// rungFor finds the encoder for a peer: one that runs already if it makes the
+// picture that the peer wants in a codec that it decodes, else the best one, which
+// makes the sound a as well if nobody does yet. Called with mu held.
+func (s *Session) rungFor(codecs []media.Codec, wish media.VideoWish, a *sound) (*rung, error) {
 	for _, r := range s.rungs {
-		if !r.resting && slices.Contains(codecs, r.choice.Encoder.Codec) {
+		if !r.resting && !r.voice && r.wish == wish && slices.Contains(codecs, r.choice.Encoder.Codec) {
 			return r, nil
 		}
 	}
@@ -128,7 +152,10 @@ func (s *Session) rungFor(codecs []media.Codec) (*rung, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.startRung(choice), nil
+	if err := s.makeRoom(); err != nil {
+		return nil, err
+	}
+	return s.startRung(choice, wish, a), nil
 }
 
 func (p *Peer) state() media.PeerState {
@@ -144,6 +171,9 @@ func (p *Peer) ID() string { return p.spec.ID }
 
 // Codec implements signaling.Attachment.
 func (p *Peer) Codec() media.Codec { return p.rung.choice.Encoder.Codec }
+
+// Audio implements signaling.Attachment.
+func (p *Peer) Audio() media.AudioFormat { return p.sound.spec.Format() }
 
 // Grant implements signaling.Attachment.
 func (p *Peer) Grant() media.GrantBits { return media.GrantBits(p.grant) }
@@ -274,7 +304,7 @@ func (p *Peer) Away(away bool) {
 	if away {
 		p.rung.ease()
 	} else {
-		p.rung.setFPS(s.fps)
+		p.rung.watch(s.fps)
 	}
 	s.mu.Unlock()
 	s.log.Debug("peer away", "peer", p.spec.ID, "away", away)
@@ -304,6 +334,9 @@ func (p *Peer) finish(cause *media.Cause) {
 	p.s.mu.Lock()
 	p.s.totals.add(p.totals())
 	p.rung.ease()
+	if r := p.sound.carrier; r != nil && r != p.rung {
+		r.ease()
+	}
 	p.s.mu.Unlock()
 	p.s.log.Debug("peer gone", "peer", p.spec.ID, "cause", cause.Code, "detail", cause.Detail,
 		"lost_video", p.video.Dropped(), "lost_audio", p.audio.Dropped(), "denied_inputs", p.denied.Load())
@@ -337,16 +370,22 @@ func (s *Session) steer() {
 	var orders []order
 	s.mu.Lock()
 	for _, r := range s.rungs {
+		if r.voice {
+			continue
+		}
 		players, watchers, best := 0, 0, 0
 		for _, p := range s.peers {
 			est := int(p.estimate.Load())
+			if est == 0 && p.spec.Unmeasured {
+				est = p.spec.MaxKbps
+			}
 			if p.rung != r || est == 0 || p.away {
 				continue
 			}
 			if p.spec.MaxKbps > 0 {
 				est = min(est, p.spec.MaxKbps)
 			} else if !s.wished {
-				est = min(est, s.usefulKbps())
+				est = min(est, r.usefulKbps(s.width, s.height, s.fps))
 			}
 			if p.grant == View {
 				watchers = lower(watchers, est)
@@ -375,9 +414,12 @@ func (s *Session) steer() {
 
 // usefulKbps is the bitrate above which nobody sees the difference: a sixth of a
 // bit for a pixel, 9 Mbit/s at 720p60 and 21 at 1080p60. More costs the encoder,
-// the path and the player's decoder time that is missing elsewhere. Called with
-// mu held.
-func (s *Session) usefulKbps() int { return s.width * s.height * s.fps / 6000 }
+// the path and the player's decoder time that is missing elsewhere. The size is
+// the display's and the rate the session's.
+func (r *rung) usefulKbps(width, height, fps int) int {
+	width, height = r.size(width, height)
+	return width * height * r.bound(fps) / 6000
+}
 
 // lower is the smaller of two, where 0 stands for none.
 func lower(a, b int) int {

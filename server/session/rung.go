@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,12 +21,14 @@ const (
 	maxBackoff   = 2 * time.Second
 )
 
-// rung is one encoder of a session: a Source that is run again when it dies,
-// and the fan-outs of what it makes. One rung of a session carries the audio.
+// rung is one worker of a session: a Source that is run again when it dies, and
+// the fan-outs of what it makes: a picture, the sound, or both.
 type rung struct {
 	s      *Session
 	choice Choice
-	audio  bool
+	wish   media.VideoWish // which picture; with the encoder, all that makes it another stream
+	voice  bool            // no picture at all
+	sound  *sound          // nil: none; never changes once it runs
 	video  *Fanout
 	orders chan media.Order
 
@@ -106,16 +109,45 @@ func abs(n int) int {
 	return n
 }
 
+// bound is the session's frame rate as this picture may have it.
+func (r *rung) bound(fps int) int {
+	if r.wish.FPS > 0 {
+		return min(fps, r.wish.FPS)
+	}
+	return fps
+}
+
+// size is that of this picture when the display's is width×height.
+func (r *rung) size(width, height int) (int, int) {
+	if r.wish.Width > 0 {
+		return r.wish.Width, r.wish.Height
+	}
+	return width, height
+}
+
+// steps are those of this picture at the session's frame rate. A size that a
+// client asked for is kept.
+func (r *rung) steps(fps int) []step {
+	all := steps(r.bound(fps))
+	if r.wish.Width > 0 {
+		all = slices.DeleteFunc(all, func(st step) bool { return st.scale < 100 })
+	}
+	return all
+}
+
+// watch makes the encoder run for somebody who watches, at the session's frame rate.
+func (r *rung) watch(fps int) { r.setFPS(r.bound(fps)) }
+
 // setFPS tells the encoder its upper bound, or less where the bitrate is too low
 // for it; a rung that nobody watches runs at 1.
 func (r *rung) setFPS(fps int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if fps > 1 {
-		all := steps(fps)
+		all := r.steps(fps)
 		fps = all[min(r.stair.at, len(all)-1)].fps
 	}
-	if fps == r.fps {
+	if fps == r.fps || r.voice {
 		return
 	}
 	r.fps = fps
@@ -160,13 +192,15 @@ func (r *rung) spec(ctx context.Context) (media.Spec, error) {
 		Session: string(r.s.id),
 		Display: display,
 		Sound:   sound,
-		Video: &media.VideoSpec{
-			Encoder: r.choice.Encoder.Name, Codec: r.choice.Encoder.Codec,
-			FPS: r.fps, Kbps: r.kbps, Scale: r.scale,
-		},
 	}
-	if r.audio && r.s.cfg.Audio != nil {
-		audio := *r.s.cfg.Audio
+	if !r.voice {
+		spec.Video = &media.VideoSpec{
+			Encoder: r.choice.Encoder.Name, Codec: r.choice.Encoder.Codec,
+			FPS: r.fps, Kbps: r.kbps, Scale: r.scale, Cursor: r.wish.Cursor, Width: r.wish.Width, Height: r.wish.Height,
+		}
+	}
+	if r.sound != nil {
+		audio := r.sound.spec
 		spec.Audio = &audio
 	}
 	return spec, nil
@@ -186,7 +220,14 @@ func (r *rung) Unit(u media.Unit) {
 			r.s.firstFrame()
 		}
 	case media.Audio:
-		r.s.audio.Write(u)
+		if r.voice {
+			r.mu.Lock()
+			r.frames++
+			r.mu.Unlock()
+		}
+		if r.sound != nil {
+			r.sound.packets.Write(u)
+		}
 	}
 }
 
@@ -261,7 +302,7 @@ func (r *rung) run(ctx context.Context) error {
 		if short++; time.Since(began) >= shortLife {
 			short = 0
 		}
-		if barren >= 2 && time.Since(start) >= startBound && r.s.starting() {
+		if barren >= 2 && !r.voice && time.Since(start) >= startBound && r.s.starting() {
 			words, why := wordsOf(last)
 			return &media.Cause{Code: media.CauseMedia, Detail: fmt.Sprintf("no picture within %v of the start, from %d media workers: %v", time.Since(start).Round(time.Second), barren, why), Output: words}
 		}

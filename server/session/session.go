@@ -26,7 +26,8 @@ type ID string
 // NewID makes an ID: "s_" and 26 characters, 130 random bits.
 func NewID() ID { return ID("s_" + strings.ToLower(rand.Text())) }
 
-// Request says what to start. All fields are required but Codecs, MaxKbps and Layout.
+// Request says what to start. All fields are required but Codecs,
+// MaxKbps, Layout, Video and Audio.
 type Request struct {
 	App     media.AppRef
 	Owner   media.PersonRef
@@ -36,6 +37,10 @@ type Request struct {
 	MaxKbps int           // 0: what the picture can use, at most the house's maximum
 	Codecs  []media.Codec // what the first peer is expected to decode; empty: the house's order
 	Layout  string
+	// Video and Audio are what the first peer is expected to want, as in its
+	// media.PeerSpec. What starts is then what it needs, and nothing else.
+	Video media.VideoWish
+	Audio *media.AudioSpec
 }
 
 // Parts are what a session is made of; main provides them.
@@ -82,7 +87,6 @@ type Session struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when everything is back, or the budget is over
 
-	audio  *Fanout
 	inputs *inputs
 
 	displayUp chan struct{} // closed when display is filled
@@ -106,6 +110,9 @@ type Session struct {
 	wished   bool // somebody asked for maxKbps
 	layout   string
 	rungs    []*rung
+	sounds   []*sound // never empty; the first is the house's
+	fitTo    [2]int   // the size that a player wished the display last
+	fitting  bool     // somebody is about it
 	peers    map[string]*Peer
 	alone    time.Time // since when nobody is attached
 	prompted time.Time // when encoders were last told of a press
@@ -118,6 +125,10 @@ type Session struct {
 
 // New makes a session and starts it. parent bounds its life; id comes from NewID.
 func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, encoders Encoders, log *slog.Logger) (*Session, error) {
+	first := media.PeerSpec{Video: req.Video, Audio: req.Audio}
+	if err := settle(&first); err != nil {
+		return nil, err
+	}
 	codecs := req.Codecs
 	if len(codecs) == 0 {
 		codecs = encoders.Order
@@ -148,13 +159,18 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 		s.soundOK = "starting"
 	}
 	s.idle = sync.NewCond(&s.mu)
-	s.audio = NewFanout(media.Audio, nil)
+	s.sounds = []*sound{houseSound(cfg.Audio)}
 
+	a, err := s.soundFor(first.Audio)
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
 	s.Go("desktop", s.runDesktop)
 	s.Go("devices", s.runDevices)
 	s.Go("clock", s.runClock)
 	s.mu.Lock()
-	s.startRung(choice) // before the first peer comes: its libraries load while the display starts
+	s.startRung(choice, first.Video, a) // before the first peer comes: its libraries load while the display starts
 	s.mu.Unlock()
 	go s.teardown() // ends with the session: this is what closes done
 	s.log.Info("session started", "app", req.App.ID, "owner", req.Owner.ID, "width", req.Width, "height", req.Height, "fps", req.FPS)
@@ -245,8 +261,6 @@ func (s *Session) teardown() {
 	<-s.ctx.Done()
 	s.End(asCause(context.Cause(s.ctx))) // the parent's end is an end too
 	began := time.Now()
-	s.audio.Close(s.Err())
-
 	late := time.AfterFunc(s.cfg.Budget, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -257,6 +271,9 @@ func (s *Session) teardown() {
 		s.idle.Broadcast()
 	})
 	s.mu.Lock()
+	for _, a := range s.sounds {
+		a.packets.Close(s.Err()) // it calls nobody
+	}
 	for len(s.tasks) > 0 {
 		s.idle.Wait()
 	}

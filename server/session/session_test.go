@@ -62,6 +62,13 @@ func (f *fakeSource) Run(ctx context.Context, orders <-chan media.Order, sink me
 	sink.Report(media.Report{Kind: media.ReportReady, Element: "fakeenc"})
 	frame := uint32(0)
 	emit := func(key bool) {
+		if spec.Audio != nil {
+			sink.Unit(media.Unit{Kind: media.Audio, Codec: media.Opus, Key: true, Frame: frame, Data: []byte{byte(spec.Audio.FrameMs)}})
+		}
+		if spec.Video == nil {
+			frame++
+			return
+		}
 		sink.Unit(media.Unit{Kind: media.Video, Codec: f.enc.Codec, Key: key, Frame: frame, Data: []byte{byte(frame)}})
 		frame++
 	}
@@ -93,6 +100,8 @@ type fakeHost struct {
 	orders   []media.Order
 	inputs   []media.Input
 	released []error
+	sizes    [][2]int // that the display was told to have
+	noSize   error    // what it says to that
 }
 
 func (h *fakeHost) life() int { h.mu.Lock(); defer h.mu.Unlock(); h.lives++; return h.lives }
@@ -134,7 +143,12 @@ func (h *fakeHost) Run(ctx context.Context, _ media.Display, in <-chan media.Inp
 		}
 	}
 }
-func (h *fakeHost) Resize(context.Context, media.Display, int, int) error  { return nil }
+func (h *fakeHost) Resize(_ context.Context, _ media.Display, width, height int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sizes = append(h.sizes, [2]int{width, height})
+	return h.noSize
+}
 func (h *fakeHost) SetLayout(context.Context, media.Display, string) error { return nil }
 
 func (h *fakeHost) taken() []media.Input {
@@ -478,7 +492,7 @@ func TestPeersShareOneEncoderAndGetAnotherOnlyWhenTheyMust(t *testing.T) {
 		if u, err := c.NextVideo(t.Context()); err != nil || u.Codec != media.VP8 {
 			t.Errorf("unit %v %v", u.Codec, err)
 		}
-		if c.rung.audio {
+		if c.rung.sound != nil {
 			t.Error("the second encoder records the sound as well")
 		}
 		if _, err := s.Attach(media.PeerSpec{ID: "tab-dddd", Codecs: []media.Codec{media.AV1}}, Full); !errors.Is(err, &media.Cause{Code: media.CauseNoEncoder}) {

@@ -31,6 +31,9 @@ func (s *Session) State() media.SessionState {
 		}
 	}
 	for _, r := range s.rungs {
+		if r.voice {
+			continue
+		}
 		st.Video = append(st.Video, r.state())
 	}
 	for _, p := range s.peers {

@@ -74,6 +74,7 @@ func (s *stair) walk(now time.Time, all []step, kbps, width, height int) step {
 
 // shape moves the encoder to the step that suits a bitrate.
 func (r *rung) shape(kbps, fps, width, height int) {
+	width, height = r.size(width, height)
 	if fps < 1 || width < 1 || height < 1 {
 		return
 	}
@@ -82,7 +83,7 @@ func (r *rung) shape(kbps, fps, width, height int) {
 	if r.fps <= 1 {
 		return // nobody watches
 	}
-	st := r.stair.walk(time.Now(), steps(fps), kbps, width, height)
+	st := r.stair.walk(time.Now(), r.steps(fps), kbps, width, height)
 	if st.fps != r.fps {
 		r.fps = st.fps
 		r.order(media.Order{Kind: media.OrderFPS, FPS: st.fps})

@@ -129,6 +129,7 @@ type fakeAttachment struct {
 
 func (a *fakeAttachment) ID() string               { return a.spec.ID }
 func (a *fakeAttachment) Codec() media.Codec       { return a.codec }
+func (a *fakeAttachment) Audio() media.AudioFormat { return media.AudioSpec{FrameMs: 10}.Format() }
 func (a *fakeAttachment) Context() context.Context { return a.ctx }
 func (a *fakeAttachment) Grant() media.GrantBits {
 	return media.GrantBits{Keyboard: !a.spec.ViewOnly, Pointer: !a.spec.ViewOnly}
