@@ -6,5 +6,5 @@
 // A client is who holds the key of a paired certificate; over plain HTTP nobody
 // knows who it is, and it is told nothing that is not for everybody.
 //
-// It imports media, signaling/tcp, and pairing and launch of this door.
+// It imports media, signaling/tcp, and boxart, launch and pairing of this door.
 package nvhttp
