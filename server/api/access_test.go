@@ -84,7 +84,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 	const json = "application/json"
 	// want: statuses for anonymous, another player, the owner, an admin.
-	// {session} is the owner's, fresh for each call; {token} is too.
+	// {session} is the owner's, fresh for each call; {token} and {device} are too.
 	rows := []struct {
 		route, body string
 		want        [4]int
@@ -101,6 +101,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"GET /api/tokens", "", [4]int{401, 200, 200, 200}},
 		{"POST /api/tokens", `{"name":"t"}`, [4]int{401, 201, 201, 201}},
 		{"DELETE /api/tokens/{token}", "", [4]int{401, 404, 204, 404}},
+		{"GET /api/moonlight", "", [4]int{401, 200, 200, 200}},
+		{"POST /api/moonlight/waiting/nobody", `{"pin":"1234"}`, [4]int{401, 404, 404, 404}},
+		{"GET /api/devices", "", [4]int{401, 200, 200, 200}},
+		{"PATCH /api/devices/{device}", `{"name":"television"}`, [4]int{401, 404, 200, 200}},
+		{"DELETE /api/devices/{device}", "", [4]int{401, 404, 204, 204}},
 		{"GET /api/apps", "", [4]int{401, 200, 200, 200}},
 		{"GET /api/apps/playground/icon", "", [4]int{401, 200, 200, 200}},
 		{"GET /api/server", "", [4]int{401, 200, 200, 200}},
@@ -150,7 +155,13 @@ func TestWhoMayDoWhat(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			fill := strings.NewReplacer("{session}", session, "{token}", token.ID, "{victim}", string(victim.person.ID), "{unique}", fmt.Sprintf("u%d-%d", i, j))
+			var device auth.Device
+			if strings.Contains(path, "{device}") {
+				if device, err = d.store.PairDevice(owner.person.ID, "t", "key", nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fill := strings.NewReplacer("{device}", device.ID, "{session}", session, "{token}", token.ID, "{victim}", string(victim.person.ID), "{unique}", fmt.Sprintf("u%d-%d", i, j))
 			req := c.request(method, fill.Replace(path), nil)
 			if row.body != "" {
 				req = c.request(method, fill.Replace(path), fill.Replace(row.body))
@@ -179,7 +190,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			}
 		}
 		plain, _, _ := strings.Cut(path, "?")
-		plain = strings.NewReplacer("{session}", "{id}", "{token}", "{id}", "{victim}", "{id}", "/whep/p", "/whep/{peer}", "playground", "{id}", "/pprof/goroutine", "/pprof/{name}", "/pprof/profile", "/pprof/{name}", "/pprof/nothing", "/pprof/{name}").Replace(plain)
+		plain = strings.NewReplacer("{session}", "{id}", "{device}", "{id}", "/waiting/nobody", "/waiting/{id}", "{token}", "{id}", "{victim}", "{id}", "/whep/p", "/whep/{peer}", "playground", "{id}", "/pprof/goroutine", "/pprof/{name}", "/pprof/profile", "/pprof/{name}", "/pprof/nothing", "/pprof/{name}").Replace(plain)
 		if plain == "/" {
 			plain = "/*"
 		}

@@ -106,8 +106,10 @@ type API struct {
 	Ready func(ctx context.Context) []Check
 	// Events are what admins can listen to.
 	Events Events
-	Web    fs.FS // the page; index.html at its root
-	Limits Limits
+	// Pairings are Moonlight's. May be nil.
+	Pairings Pairings
+	Web      fs.FS // the page; index.html at its root
+	Limits   Limits
 
 	Version        string
 	PublicOrigins  []string       // further origins of the page, "https://play.example.org"
@@ -260,6 +262,11 @@ func (a *API) routes() chi.Router {
 		r.Get("/api/tokens", a.getTokens)
 		r.Post("/api/tokens", a.postToken)
 		r.Delete("/api/tokens/{id}", a.deleteToken)
+		r.Get("/api/moonlight", a.getMoonlight)
+		r.Post("/api/moonlight/waiting/{id}", a.postPIN)
+		r.Get("/api/devices", a.getDevices)
+		r.Patch("/api/devices/{id}", a.patchDevice)
+		r.Delete("/api/devices/{id}", a.deleteDevice)
 		r.Get("/api/apps", a.getApps)
 		r.Get("/api/apps/{id}/icon", a.getIcon)
 		r.Get("/api/server", a.getServer)

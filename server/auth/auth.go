@@ -29,7 +29,7 @@ var (
 	ErrBadCredentials  = errors.New("wrong name or password")
 	ErrBadSetupToken   = errors.New("wrong setup token")
 	ErrSetupDone       = errors.New("an admin exists already")
-	ErrNotFound        = errors.New("no such user or token")
+	ErrNotFound        = errors.New("no such user, token or device")
 	ErrNameTaken       = errors.New("the name is taken")
 	ErrBadName         = errors.New("the name cannot be used")
 	ErrBadPassword     = errors.New("the password cannot be used")
@@ -67,7 +67,7 @@ type Person struct {
 	Created time.Time
 }
 
-// Credential names the cookie login or bearer token that a request came with.
+// Credential names the cookie login, bearer token or device that a request came with.
 // It is no secret: it identifies, it does not open anything.
 type Credential string
 
@@ -131,6 +131,7 @@ var (
 	bucketNames   = []byte("names")   // folded name → id
 	bucketLogins  = []byte("logins")  // SHA-256 of the cookie's token → login
 	bucketTokens  = []byte("tokens")  // SHA-256 of the bearer token → token
+	bucketDevices = []byte("devices") // SHA-256 of the public key → device
 )
 
 // openTimeout bounds the wait for the database's lock.
@@ -162,7 +163,7 @@ func Open(opt Options) (*Store, error) {
 		return nil, fmt.Errorf("open user database %s: %w", opt.Path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketPersons, bucketNames, bucketLogins, bucketTokens} {
+		for _, b := range [][]byte{bucketPersons, bucketNames, bucketLogins, bucketTokens, bucketDevices} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}

@@ -311,8 +311,9 @@ func (s *Store) DeleteToken(id PersonID, token string) error {
 	return err
 }
 
-// dropCredentials deletes a person's logins but keep's. Bearer tokens outlive a
-// change of password made by their owner (keep is set then) and nothing else.
+// dropCredentials deletes a person's logins but keep's. Bearer tokens and devices
+// outlive a change of password made by their owner (keep is set then) and nothing
+// else.
 func dropCredentials(tx *bbolt.Tx, id PersonID, keep Credential) error {
 	var logins, tokens [][]byte
 	err := tx.Bucket(bucketLogins).ForEach(func(k, v []byte) error {
@@ -329,12 +330,12 @@ func dropCredentials(tx *bbolt.Tx, id PersonID, keep Credential) error {
 		return err
 	}
 	if keep == "" {
-		err = eachToken(tx, func(k []byte, b bearer) error {
+		err = errors.Join(dropDevices(tx, id), eachToken(tx, func(k []byte, b bearer) error {
 			if b.Person == id {
 				tokens = append(tokens, bytes.Clone(k))
 			}
 			return nil
-		})
+		}))
 	}
 	if err != nil {
 		return err

@@ -187,7 +187,7 @@ func keepAdmin(tx *bbolt.Tx) error {
 }
 
 // SetPassword gives a person a new password and ends their logins, but for keep
-// (which may be empty), and every bearer token when keep is empty. Errors:
+// (which may be empty), and every bearer token and device when keep is empty. Errors:
 // ErrBadPassword, ErrNotFound, ErrBusy.
 func (s *Store) SetPassword(ctx context.Context, id PersonID, password string, keep Credential) error {
 	p, err := s.Person(id)
@@ -233,7 +233,7 @@ func (s *Store) ChangePassword(ctx context.Context, addr string, who Identity, c
 	return s.SetPassword(ctx, who.Person.ID, next, who.Credential)
 }
 
-// DeletePerson removes a person with all logins and tokens. Errors: ErrNotFound,
+// DeletePerson removes a person with all logins, tokens and devices. Errors: ErrNotFound,
 // ErrLastAdmin.
 func (s *Store) DeletePerson(id PersonID) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {

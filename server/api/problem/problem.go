@@ -31,6 +31,12 @@ var (
 	ErrNoApp     = errors.New("there is no such program")
 	ErrNoSession = &media.Cause{Code: media.CauseSessionGone}
 	ErrPanic     = errors.New("the handler panicked")
+
+	ErrPIN        = errors.New("a PIN has four digits")
+	ErrWrongPIN   = errors.New("the PIN is not the one that the device shows")
+	ErrNotWaiting = errors.New("no such device waits to be paired")
+	ErrDeviceGone = errors.New("the device has given up")
+	ErrPairing    = errors.New("another device is being paired")
 )
 
 // Kind is one row of the table of refusals: what it is known by, and what the
@@ -76,6 +82,12 @@ func Kinds() []Kind {
 		{auth.ErrBusy, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
 		{events.ErrFull, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
 		{profile.ErrBusy, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
+		{auth.ErrTooManyDevices, "too-many-devices", http.StatusConflict, "There are too many devices"},
+		{ErrPIN, "invalid-value", http.StatusUnprocessableEntity, "A value cannot be used"},
+		{ErrWrongPIN, "wrong-pin", http.StatusForbidden, "The PIN is not the one that the device shows"},
+		{ErrNotWaiting, "device-not-waiting", http.StatusNotFound, "No such device waits to be paired"},
+		{ErrDeviceGone, "device-gone", http.StatusConflict, "The device has given up"},
+		{ErrPairing, "busy", http.StatusServiceUnavailable, "The server is busy, try again"},
 		{auth.ErrNotFound, "not-found", http.StatusNotFound, "There is nothing here"},
 		{nil, "rate-limited", http.StatusTooManyRequests, "Too many attempts"},
 		{ErrNoApp, "app-not-found", http.StatusNotFound, "There is no such program"},
