@@ -64,7 +64,7 @@ func benchFrame(b *testing.B, e encoders.Entry, w, h, kbps int) {
 		f := s.draw(n)
 		b.StartTimer()
 		began, used := time.Now(), cpu()
-		if err := c.picture(f); err != nil {
+		if _, err := c.picture(f); err != nil {
 			b.Fatal(err)
 		}
 		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false); err != nil {

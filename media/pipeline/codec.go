@@ -204,21 +204,26 @@ func (c *codec) setSize(width, height int) error {
 	return nil
 }
 
-// scaleFrom says that frames are of this size and are to be made smaller.
-func (c *codec) scaleFrom(width, height int) error {
-	if C.fenrir_source_scale(&c.source, C.int(width), C.int(height)) != C.FENRIR_OK {
-		return fmt.Errorf("scale pictures of %d×%d: no memory", width, height)
+// scale says that frames are of another size than the picture, and which part of it they fill.
+func (c *codec) scale(v capture.View) error {
+	if C.fenrir_source_scale(&c.source, C.int(v.FromWidth), C.int(v.FromHeight), C.int(v.X), C.int(v.Y), C.int(v.Width), C.int(v.Height)) != C.FENRIR_OK {
+		return fmt.Errorf("scale pictures %+v: refused", v)
 	}
 	return nil
 }
 
 // picture converts a frame, of the size that was set or scaled from, into the
-// present picture.
-func (c *codec) picture(f capture.Frame) error {
+// present picture. It returns the pixels that went into that, of the picture's
+// size: the frame itself, or what it was scaled to, valid until the next call.
+func (c *codec) picture(f capture.Frame) (capture.Frame, error) {
 	if C.fenrir_source_picture(&c.source, unsafe.Pointer(unsafe.SliceData(f.Pixels)), C.int(f.Stride)) != C.FENRIR_OK {
-		return errors.New("convert picture: refused")
+		return f, errors.New("convert picture: refused")
 	}
-	return nil
+	if c.source.scaled == nil {
+		return f, nil
+	}
+	w, h := int(c.source.info.width), int(c.source.info.height)
+	return capture.Frame{Pixels: unsafe.Slice((*byte)(unsafe.Pointer(c.source.scaled)), 4*w*h), Stride: 4 * w, Width: w, Height: h}, nil
 }
 
 // patch paints a part of the present picture over, before it is pushed.

@@ -59,23 +59,29 @@ static int convert(GstVideoFrame *f, const uint8_t *bgrx, int stride, int x, int
 	}
 }
 
-int fenrir_source_scale(fenrir_source *s, int from_width, int from_height) {
-	g_free(s->smaller);
-	s->smaller = g_try_malloc((gsize)4 * GST_VIDEO_INFO_WIDTH(&s->info) * GST_VIDEO_INFO_HEIGHT(&s->info));
+int fenrir_source_scale(fenrir_source *s, int from_width, int from_height, int x, int y, int width, int height) {
+	if (x < 0 || y < 0 || width < 1 || height < 1 || x + width > GST_VIDEO_INFO_WIDTH(&s->info) || y + height > GST_VIDEO_INFO_HEIGHT(&s->info))
+		return FENRIR_REFUSED;
+	g_free(s->scaled);
+	s->scaled = g_try_malloc0((gsize)4 * GST_VIDEO_INFO_WIDTH(&s->info) * GST_VIDEO_INFO_HEIGHT(&s->info));
 	s->from_width = from_width;
 	s->from_height = from_height;
-	return s->smaller ? FENRIR_OK : FENRIR_REFUSED;
+	s->x = x;
+	s->y = y;
+	s->width = width;
+	s->height = height;
+	return s->scaled ? FENRIR_OK : FENRIR_REFUSED;
 }
 
 int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride) {
 	GstBuffer *b = NULL;
 	GstVideoFrame f;
-	if (s->smaller) {
-		int width = GST_VIDEO_INFO_WIDTH(&s->info), height = GST_VIDEO_INFO_HEIGHT(&s->info);
-		if (ARGBScale(bgrx, stride, s->from_width, s->from_height, s->smaller, 4 * width, width, height, kFilterBox))
+	if (s->scaled) {
+		int row = 4 * GST_VIDEO_INFO_WIDTH(&s->info);
+		if (ARGBScale(bgrx, stride, s->from_width, s->from_height, s->scaled + (gsize)s->y * row + 4 * s->x, row, s->width, s->height, kFilterBox))
 			return FENRIR_REFUSED;
-		bgrx = s->smaller;
-		stride = 4 * width;
+		bgrx = s->scaled;
+		stride = row;
 	}
 	if (gst_buffer_pool_acquire_buffer(s->pool, &b, NULL) != GST_FLOW_OK)
 		return FENRIR_REFUSED;
@@ -128,8 +134,8 @@ int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key)
 }
 
 void fenrir_source_free(fenrir_source *s) {
-	g_free(s->smaller);
-	s->smaller = NULL;
+	g_free(s->scaled);
+	s->scaled = NULL;
 	if (s->picture)
 		gst_clear_buffer(&s->picture);
 	if (s->pool) {

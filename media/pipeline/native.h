@@ -17,8 +17,9 @@ typedef struct {
 	GstVideoInfo info;
 	GstBufferPool *pool;
 	GstBuffer *picture; // the last one, immutable
-	int from_width, from_height; // of the pixels given, where they are to be made smaller; else 0
-	guint8 *smaller; // pixels of the picture's size, then
+	guint8 *scaled; // pixels of the picture's size, where those given are of another; else NULL
+	int from_width, from_height; // of the pixels given, then
+	int x, y, width, height; // where they go, then
 } fenrir_source;
 
 // An encoded unit, borrowed from its sample until released.
@@ -35,8 +36,9 @@ enum { FENRIR_OK = 0, FENRIR_EMPTY = 1, FENRIR_ENDED = 2, FENRIR_REFUSED = -1 };
 
 // Makes the source deliver pictures of this format from now on.
 int fenrir_source_format(fenrir_source *s, const char *format, int width, int height, int fps);
-// Says that the pixels given from now on are of this size, which is not the picture's.
-int fenrir_source_scale(fenrir_source *s, int from_width, int from_height);
+// Says that the pixels given from now on are of this size and go to this part of the
+// picture, scaled. All around it is black.
+int fenrir_source_scale(fenrir_source *s, int from_width, int from_height, int x, int y, int width, int height);
 // Converts width×height pixels (blue, green, red, unused) into a new picture.
 int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride);
 // Paints a part of the picture over, before it has been pushed. All even.

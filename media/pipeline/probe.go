@@ -114,7 +114,7 @@ func tryEntry(e encoders.Entry) error {
 		for i := range f.Pixels {
 			f.Pixels[i] = byte(i*(n+1) + i>>9)
 		}
-		if err := c.picture(f); err != nil {
+		if _, err := c.picture(f); err != nil {
 			return err
 		}
 		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false); err != nil {

@@ -45,7 +45,7 @@ type video struct {
 	nominal       time.Duration // between frames of that rate
 	count         int64         // frames pushed
 	width, height int           // of the picture
-	display       [2]int        // width and height, even
+	view          capture.View  // where in it the display is
 	damaged       media.Stamp   // when the change was told that is not in a picture yet
 	picture       media.Stages
 	moving        int         // new pictures in a row
@@ -96,9 +96,7 @@ func startVideo(ctx context.Context, display media.Display, spec media.VideoSpec
 // whenever that changes: not every encoder can change its size, and what is best
 // to do depends on it.
 func (v *video) encode(entry encoders.Entry) error {
-	w, h := evenSize(v.screen)
-	v.display = [2]int{w, h}
-	v.width, v.height = v.scaled(w), v.scaled(h)
+	v.width, v.height, v.view = v.layout(evenSize(v.screen))
 	if v.codec != nil {
 		if err := v.codec.close(); err != nil {
 			return err
@@ -114,8 +112,8 @@ func (v *video) encode(entry encoders.Entry) error {
 	if err := v.codec.setSize(v.width, v.height); err != nil {
 		return err
 	}
-	if v.display != [2]int{v.width, v.height} {
-		if err := v.codec.scaleFrom(w, h); err != nil {
+	if v.view != capture.Whole(v.width, v.height) {
+		if err := v.codec.scale(v.view); err != nil {
 			return err
 		}
 	}
@@ -131,12 +129,26 @@ func evenSize(s *capture.Screen) (width, height int) {
 	return max(width&^1, 2), max(height&^1, 2)
 }
 
-// scaled is a length of the display as it is encoded, even.
-func (v *video) scaled(n int) int {
-	if v.spec.Cursor || v.spec.Scale == 0 {
-		return n
+// layout is the size of the picture of a display of w×h, all even, and where in it
+// the display is shown: as large as it fits, with its own proportions.
+func (v *video) layout(w, h int) (width, height int, view capture.View) {
+	width, height = v.spec.Width&^1, v.spec.Height&^1
+	if width <= 0 || height <= 0 {
+		percent := 100
+		if v.spec.Scale != 0 {
+			percent = min(max(v.spec.Scale, 25), 100)
+		}
+		width, height = max(w*percent/100&^1, 2), max(h*percent/100&^1, 2)
+		return width, height, capture.View{FromWidth: w, FromHeight: h, Width: width, Height: height}
 	}
-	return max(n*min(max(v.spec.Scale, 25), 100)/100&^1, 2)
+	view = capture.View{FromWidth: w, FromHeight: h, Width: width, Height: height}
+	if w*height > h*width { // wider than the picture
+		view.Height = max((h*width/w+1)&^1, 2)
+	} else {
+		view.Width = max((w*height/h+1)&^1, 2)
+	}
+	view.X, view.Y = (width-view.Width)/2&^1, (height-view.Height)/2&^1
+	return width, height, view
 }
 
 // change makes a new encoder in the place of the present one. Hardware may need
@@ -256,7 +268,7 @@ func (v *video) learn(n capture.News) error {
 		return nil
 	}
 	width, height := evenSize(v.screen)
-	if v.display == [2]int{width, height} {
+	if v.view.FromWidth == width && v.view.FromHeight == height {
 		return nil
 	}
 	if err := v.change(); err != nil {
@@ -322,10 +334,10 @@ func (v *video) capture(ctx context.Context) error {
 		return err
 	}
 	v.place.in("converting a picture")
-	if err := v.codec.picture(f); err != nil {
+	if f, err = v.codec.picture(f); err != nil {
 		return err
 	}
-	if p, ok := v.screen.Cursor(f); ok {
+	if p, ok := v.screen.Cursor(f, v.view); ok {
 		if err := v.codec.patch(p); err != nil {
 			return err
 		}
@@ -429,7 +441,7 @@ func (v *video) obey(o media.Order) error {
 		return nil
 	case media.OrderScale:
 		v.spec.Scale = o.Scale
-		if v.scaled(v.display[0]) == v.width && v.scaled(v.display[1]) == v.height {
+		if w, h, _ := v.layout(v.view.FromWidth, v.view.FromHeight); w == v.width && h == v.height {
 			return nil
 		}
 		return v.change()

@@ -573,6 +573,8 @@ func TestPictureIsEncodedSmaller(t *testing.T) {
 			}
 			s.shows("corner of the smaller picture", c.width-20, c.height-20, colour)
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, r := range s.reports {
 			if r.Kind == media.ReportResized {
 				t.Errorf("the display is said to have changed to %d×%d", r.Width, r.Height)

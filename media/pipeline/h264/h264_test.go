@@ -137,6 +137,29 @@ func TestPromptAddsTheRestriction(t *testing.T) {
 	}
 }
 
+func TestPromptLeavesOutWhatEncodersTellOfThemselves(t *testing.T) {
+	t.Parallel()
+	set := sps(t, 66, 1, true, true, 0)
+	unit := func(nals ...[]byte) (au []byte) {
+		for _, nal := range nals {
+			au = append(append(au, 0, 0, 0, 1), nal...)
+		}
+		return au
+	}
+	talk := append([]byte{6, 5, 200}, bytes.Repeat([]byte{'x'}, 200)...)
+	point := []byte{6, 6, 1, 0xc4, 0x80} // recovery point
+	pps, idr := []byte{0x68, 1, 2, 3}, []byte{0x65, 5, 5, 5}
+	want := unit(set, pps, point, idr)
+	for _, au := range [][]byte{unit(set, pps, talk, point, idr), unit(talk, set, talk, talk, pps, point, talk, idr), want} {
+		if got := Prompt(au); !bytes.Equal(got, want) {
+			t.Errorf("%x became %x", au, got)
+		}
+	}
+	if last := unit(talk); !bytes.Equal(Prompt(last), last) {
+		t.Error("nothing is left of a unit")
+	}
+}
+
 func TestPromptLeavesAlone(t *testing.T) {
 	t.Parallel()
 	for name, au := range map[string][]byte{
@@ -168,6 +191,7 @@ func TestParseRefuses(t *testing.T) {
 func FuzzPrompt(f *testing.F) {
 	f.Add(append([]byte{0, 0, 0, 1}, sps(f, 66, 1, false, false, 0)...))
 	f.Add(append([]byte{0, 0, 1}, sps(f, 100, 2, true, true, 2)...))
+	f.Add([]byte{0, 0, 1, 6, 5, 1, 7, 0, 0, 0, 1, 0x65, 3, 4})
 	f.Fuzz(func(t *testing.T, au []byte) {
 		out := Prompt(au)
 		if again := Prompt(out); !bytes.Equal(again, out) {

@@ -6,10 +6,12 @@ import (
 )
 
 // Prompt returns an access unit in Annex B form whose parameter sets tell
-// decoders not to hold frames back. When they do already, or there are none,
-// that is au itself, and nothing is allocated beyond what parsing takes;
-// otherwise it is a copy. A parameter set that cannot be read is left as it is.
-// The stream must have no reordered frames.
+// decoders not to hold frames back, and without what encoders write about
+// themselves: hundreds of bytes before the picture, which some clients look for in
+// the first packet only. When there is nothing to change, that is au itself, and
+// nothing is allocated beyond what parsing takes; otherwise it is a copy. A
+// parameter set that cannot be read is left as it is. The stream must have no
+// reordered frames.
 func Prompt(au []byte) []byte {
 	var out []byte
 	from := 0 // of au, not copied to out yet
@@ -17,6 +19,12 @@ func Prompt(au []byte) []byte {
 		switch au[start] & 0x1f {
 		case 1, 5: // parameter sets stand before the picture
 			end = len(au)
+		case 6:
+			next, _ := nextNAL(au, end)
+			if chatter(au[start:end]) && next < len(au) {
+				out = append(out, au[from:start]...) // with the start code, which the next unit takes
+				from = next
+			}
 		case 7:
 			nal := bytes.TrimRight(au[start:end], "\x00")
 			if fixed := prompt(nal); fixed != nil {
@@ -31,6 +39,11 @@ func Prompt(au []byte) []byte {
 	}
 	return append(out, au[from:]...)
 }
+
+// chatter tells whether a NAL unit is a message of the sort that encoders use for
+// their names and settings: user_data_unregistered (ITU-T H.264, D.1.7). They stand
+// in units of their own.
+func chatter(nal []byte) bool { return len(nal) > 1 && nal[1] == 5 }
 
 // nextNAL finds the NAL unit after position at: it begins at start and ends
 // before end, where the next start code is. start is len(b) when there is none.

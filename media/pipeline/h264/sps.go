@@ -23,6 +23,11 @@ type SPS struct {
 	Width       int   // of the picture as shown, pixels
 	Height      int
 	VUI         bool
+	Signal      bool // colour_description_present_flag; the next four are 0 without it
+	FullRange   bool // video_full_range_flag
+	Primaries   uint8
+	Transfer    uint8
+	Matrix      uint8
 	Restriction bool // bitstream_restriction_flag; what follows is 0 without it
 	Reorder     uint // max_num_reorder_frames
 	Buffering   uint // max_dec_frame_buffering
@@ -139,9 +144,10 @@ func vui(r *reader, s *SPS) {
 		r.bits(1)
 	}
 	if r.bits(1) > 0 { // video_signal_type_present_flag
-		r.bits(4)
-		if r.bits(1) > 0 { // colour_description_present_flag
-			r.bits(24)
+		r.bits(3)
+		full := r.bits(1) > 0
+		if s.Signal = r.bits(1) > 0; s.Signal { // colour_description_present_flag
+			s.FullRange, s.Primaries, s.Transfer, s.Matrix = full, uint8(r.bits(8)), uint8(r.bits(8)), uint8(r.bits(8))
 		}
 	}
 	if r.bits(1) > 0 { // chroma_loc_info_present_flag
