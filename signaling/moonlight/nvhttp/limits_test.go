@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -244,4 +245,78 @@ func TestIPv6(t *testing.T) {
 	if r, err := read(a.body); err != nil || r.text["LocalIP"] != "127.0.0.1" {
 		t.Errorf("%v, %v", r, err)
 	}
+}
+
+func TestOneAddressCannotTakeAllConnections(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	tv := trusted(t, d, keys()[0], ada)
+	var idle []net.Conn
+	for range maxOfAddress {
+		idle = append(idle, dial(t, tv, false))
+	}
+	more := dial(t, tv, false)
+	if b, err := io.ReadAll(more); len(b) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Errorf("one more got %q, %v", b, err)
+	}
+	for _, c := range idle[:10] {
+		c.Close()
+	}
+	until(t, "there is room again", func() bool {
+		conn, err := net.Dial("tcp", d.HTTPAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET /serverinfo HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return false
+		}
+		b, _ := io.ReadAll(conn)
+		return strings.HasPrefix(string(b), "HTTP/1.1 200")
+	})
+}
+
+// files are the open files of this process.
+func files(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc here: ", err)
+	}
+	return len(all)
+}
+
+// It does not run in parallel: others open files, too.
+func TestAbortedConnectionsLeaveNothing(t *testing.T) {
+	d := open(t)
+	before := files(t)
+	for i := range 600 {
+		conn, err := net.Dial("tcp", []netip.AddrPort{d.HTTPAddr(), d.HTTPSAddr()}[i%2].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := conn.(*net.TCPConn)
+		if _, err := c.Write([]byte{22, 3, 1, 0, 200, 1, 0}); err != nil { // the beginning of a TLS handshake
+			t.Fatal(err)
+		}
+		switch i % 3 {
+		case 0: // reset
+			if err := c.SetLinger(0); err != nil {
+				t.Fatal(err)
+			}
+		case 1: // half closed, until the server has closed it
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.SetReadDeadline(time.Now().Add(2 * headerTimeout)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
+				t.Errorf("half closed: %v", err)
+			}
+		default:
+		}
+		c.Close()
+	}
+	until(t, "all files are closed", func() bool { return files(t) <= before })
 }

@@ -28,6 +28,7 @@ const (
 	pairingTimeout = pairing.Patience + 10*time.Second // of its first request, which waits for a person
 	maxHeader      = 16 << 10                          // bytes; the longest request has 2,200
 	maxConnections = 256                               // of each port
+	maxOfAddress   = 96                                // of them from one address (IPv6: one /64)
 	closeTimeout   = 200 * time.Millisecond
 )
 
@@ -144,6 +145,7 @@ func (s *Server) server(requests context.Context, secure bool) *http.Server {
 		// Reachability tests, scanners and clients that hang up write a line each.
 		ErrorLog:  slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		Protocols: new(http.Protocols),
+		ConnState: new(crowd).watch,
 	}
 	srv.Protocols.SetHTTP1(true)
 	srv.SetKeepAlivesEnabled(false)
@@ -151,6 +153,54 @@ func (s *Server) server(requests context.Context, secure bool) *http.Server {
 		srv.TLSConfig = s.Identity.tlsConfig()
 	}
 	return srv
+}
+
+// crowd keeps one address from taking all connections of a port.
+type crowd struct {
+	mu   sync.Mutex
+	from map[netip.Prefix]int      // connections; guarded by mu
+	of   map[net.Conn]netip.Prefix // guarded by mu
+}
+
+// watch is for http.Server.ConnState.
+func (c *crowd) watch(conn net.Conn, now http.ConnState) {
+	switch now {
+	case http.StateNew:
+		if !c.enter(conn) {
+			_ = conn.Close() // it was told nothing and sent nothing
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.leave(conn)
+	default:
+	}
+}
+
+func (c *crowd) enter(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of, c.from = make(map[net.Conn]netip.Prefix), make(map[netip.Prefix]int)
+	}
+	of := pairing.Network(addrOf(conn.RemoteAddr()).Addr())
+	if c.from[of] >= maxOfAddress {
+		return false
+	}
+	c.from[of]++
+	c.of[conn] = of
+	return true
+}
+
+func (c *crowd) leave(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of, in := c.of[conn]
+	if !in {
+		return
+	}
+	delete(c.of, conn)
+	if c.from[of]--; c.from[of] == 0 {
+		delete(c.from, of)
+	}
 }
 
 // request is one of a client.

@@ -361,7 +361,7 @@ func TestTheLimiterIsBounded(t *testing.T) {
 	for i := range 2 * maxStrikes {
 		l.fail(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), now.Add(time.Duration(i)*time.Second))
 	}
-	if len(l.of) != maxStrikes || l.of[network(netip.MustParseAddr("10.0.0.0"))] != nil {
+	if len(l.of) != maxStrikes || l.of[Network(netip.MustParseAddr("10.0.0.0"))] != nil {
 		t.Errorf("%d addresses are remembered", len(l.of))
 	}
 	l.fail(netip.Addr{}, now) // none at all is one like others

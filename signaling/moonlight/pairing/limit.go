@@ -55,7 +55,7 @@ type limiter struct {
 // allow tells when there is an attempt again, if there is none now.
 func (l *limiter) allow(a netip.Addr, now time.Time) error {
 	until := l.all.until
-	if s := l.of[network(a)]; s != nil && s.until.After(until) {
+	if s := l.of[Network(a)]; s != nil && s.until.After(until) {
 		until = s.until
 	}
 	if wait := until.Sub(now); wait > 0 {
@@ -66,7 +66,7 @@ func (l *limiter) allow(a netip.Addr, now time.Time) error {
 
 func (l *limiter) fail(a netip.Addr, now time.Time) {
 	l.all.add(now, freeOfAll)
-	key := network(a)
+	key := Network(a)
 	s := l.of[key]
 	if s == nil {
 		if l.of == nil {
@@ -81,7 +81,7 @@ func (l *limiter) fail(a netip.Addr, now time.Time) {
 	s.add(now, freeOfAddress)
 }
 
-func (l *limiter) succeed(a netip.Addr) { delete(l.of, network(a)) }
+func (l *limiter) succeed(a netip.Addr) { delete(l.of, Network(a)) }
 
 func (l *limiter) forgetOne() {
 	var oldest netip.Prefix
@@ -93,9 +93,9 @@ func (l *limiter) forgetOne() {
 	delete(l.of, oldest)
 }
 
-// network is what counts as one address: an IPv4 address, or an IPv6 /64, which
+// Network is what counts as one address: an IPv4 address, or an IPv6 /64, which
 // is what one customer gets.
-func network(a netip.Addr) netip.Prefix {
+func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 64
 	if a.Is4() {

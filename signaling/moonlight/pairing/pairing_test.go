@@ -358,7 +358,8 @@ func TestADeviceIsPairedAndBelongsToWhoTypedThePIN(t *testing.T) {
 func TestManyDevicesBehindOneAddressDoNotMix(t *testing.T) {
 	t.Parallel()
 	p, trusted := newPending(t)
-	const n = 16
+	const n = 50
+	p.MostPerAddress = n
 	ids := make(map[string]*device)
 	owner := func(i int) media.PersonRef { return media.PersonRef{ID: fmt.Sprint("p", i)} }
 	begun := make(map[*device]chan error)

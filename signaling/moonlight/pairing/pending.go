@@ -26,8 +26,8 @@ const (
 	maxUniqueID  = 64 // bytes
 	maxName      = 64 // runes
 
-	defaultMost           = 64
-	defaultMostPerAddress = 16
+	defaultMost           = 128
+	defaultMostPerAddress = 64
 )
 
 // phase is how far a pairing has got.
@@ -87,8 +87,8 @@ type Pending struct {
 	// for nobody.
 	Changed func()
 
-	Most           int // pairings at a time; 0: 64
-	MostPerAddress int // of them from one address (IPv6: one /64); 0: 16
+	Most           int // pairings at a time; 0: 128
+	MostPerAddress int // of them from one address (IPv6: one /64), a household or a school; 0: 64
 
 	mu     sync.Mutex // guards what follows, and the pairings
 	closed bool
@@ -155,7 +155,7 @@ func (p *Pending) admit(w *pairing, now time.Time) error {
 		switch {
 		case o.client == w.client && o.cert.Equal(w.cert) && o.phase != finishing:
 			p.conclude(o, ErrReplaced)
-		case network(o.client.Address) == network(w.client.Address):
+		case Network(o.client.Address) == Network(w.client.Address):
 			near++
 		}
 	}
