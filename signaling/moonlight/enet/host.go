@@ -36,8 +36,7 @@ type Host struct {
 	// Accept tells whether a client that connects with this number may. It does not
 	// block, and may call nothing of this package.
 	Accept func(data uint32, from netip.AddrPort) bool
-	// Peers is called with each client as soon as it is connected. It does not block,
-	// and may call nothing of this package.
+	// Peers is called with each client as soon as it is connected. It does not block.
 	Peers func(*Peer)
 	// Authentic tells whether a message is from the client that connected with this
 	// number, for what comes from another address than the client's. As Accept.

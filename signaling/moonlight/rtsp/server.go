@@ -287,3 +287,6 @@ func (s *Server) announce(l *launch.Launch, t *talk, r request) response {
 	}
 	return response{status: 200}
 }
+
+// Close closes the port of a server that is not run.
+func (s *Server) Close() error { return s.listener.Close() }
