@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 var (
@@ -187,6 +188,7 @@ func (c Config) Validate() error {
 	p.between("auth.logins_per_minute", c.Auth.LoginsPerMinute, 1, 600)
 	p.between("auth.login_burst", c.Auth.LoginBurst, 1, 100)
 
+	c.Moonlight.check(p)
 	p.oneOf("metrics.access", c.Metrics.Access, MetricsAdmin, MetricsLoopback, MetricsOpen, MetricsOff)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
@@ -234,4 +236,20 @@ func (a App) validate(p *problems, key string, maxFPS int) {
 	p.absolute(key+".dir", a.Dir)
 	p.absolute(key+".home", a.Home)
 	p.size(key, a.Width, a.Height, a.FPS, maxFPS, true)
+}
+
+// check looks at the ports that follow from the first one: from 5 below it to 21
+// above.
+func (m Moonlight) check(p *problems) {
+	if m.Port != 0 {
+		p.between("moonlight.port", m.Port, 1030, 65514)
+	}
+	if len(m.Name) > 63 || strings.ContainsFunc(m.Name, unicode.IsControl) {
+		p.addf("moonlight.name = %q: it must have at most 63 bytes that can be shown", m.Name)
+	}
+	if m.Listen != "" {
+		if _, err := netip.ParseAddr(m.Listen); err != nil {
+			p.addf("moonlight.listen = %q: write an IP address of this machine, or nothing for every interface", m.Listen)
+		}
+	}
 }

@@ -181,6 +181,9 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 // ID is the session's id.
 func (s *Session) ID() ID { return s.id }
 
+// App is the program that runs in it.
+func (s *Session) App() media.AppRef { return s.req.App }
+
 // Owner is who started it.
 func (s *Session) Owner() media.PersonRef { return s.req.Owner }
 
