@@ -99,6 +99,10 @@ runtime_dir = %[2]q
 udp_listen = "%[3]s:0"
 tcp_listen = "%[3]s:0"
 include_loopback = true
+[moonlight]
+listen = %[3]q
+port = 0
+discovery = false
 [metrics]
 access = "loopback"
 [log]

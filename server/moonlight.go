@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"fenrir/server/config"
 	"fenrir/server/session"
 	"fenrir/signaling"
+	"fenrir/signaling/moonlight"
 	"fenrir/signaling/moonlight/launch"
 	"fenrir/signaling/moonlight/nvhttp"
 	"fenrir/signaling/moonlight/pairing"
@@ -143,12 +145,15 @@ func (m moonSessions) Start(ctx context.Context, o nvhttp.Order) (nvhttp.Running
 	if !ok {
 		return nvhttp.Running{}, problem.ErrNoApp
 	}
-	s, err := m.h.start(app, session.Request{
+	req := session.Request{
 		App: media.AppRef{ID: app.ID, Title: app.Title}, Owner: o.Device.Person,
 		Width:  min(max(o.Width, leastWidth), mostWidth) &^ 1,
 		Height: min(max(o.Height, leastHeight), mostHeight) &^ 1,
-		FPS:    min(max(o.FPS, 10), m.h.cfg.Video.MaxFPS), Layout: m.h.cfg.Display.Layout, Codecs: m.codecs,
-	})
+		FPS:    min(max(o.FPS, 10), m.h.cfg.Video.MaxFPS), Layout: m.h.cfg.Display.Layout, Codecs: m.codecs[:1],
+	}
+	// What most clients then negotiate starts now, and is there when they connect.
+	req.Video, req.Audio = moonlight.Forecast(o.Width, o.Height, o.FPS)
+	s, err := m.h.start(app, req)
 	if err != nil {
 		return nvhttp.Running{}, err
 	}
@@ -216,6 +221,42 @@ func (m moonPairings) Enter(ctx context.Context, id, pin string, person media.Pe
 		}
 	}
 	return err
+}
+
+// moonCodecs are those that Moonlight clients decode.
+var moonCodecs = []media.Codec{media.H264, media.H265, media.AV1}
+
+// openMoonlight opens the door for Moonlight clients; nil when it stays closed.
+func (h *host) openMoonlight(persons *auth.Store) (*moonlight.Server, error) {
+	c := h.cfg.Moonlight
+	if !c.Enabled {
+		return nil, nil
+	}
+	identity, err := nvhttp.LoadIdentity(h.cfg.State.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var codecs []media.Codec
+	for _, codec := range moonCodecs {
+		if _, err := h.encoders.Choose([]media.Codec{codec}); err == nil {
+			codecs = append(codecs, codec)
+		}
+	}
+	if len(codecs) == 0 || codecs[0] != media.H264 {
+		h.log.Error("no encoder for H.264: Moonlight clients cannot play")
+		return nil, nil
+	}
+	devices := moonDevices{h, persons}
+	door := &moonlight.Server{
+		Address: c.Listen, Port: c.Port, Discovery: c.Discovery, Log: h.log, Identity: identity, Codecs: codecs,
+		Host:    nvhttp.Host{Name: moonName(c), MAC: hardwareAddress(c.Listen), Codecs: func() []media.Codec { return codecs }},
+		Devices: devices, Programs: moonPrograms{h}, Sessions: moonSessions{h, codecs}, Attach: devices.attach,
+	}
+	if err := door.Listen(); err != nil {
+		return nil, fmt.Errorf("%w (moonlight.port chooses other ports, moonlight.enabled = false none)", err)
+	}
+	h.log.Info("moonlight clients are welcome", "host", door.Host.Name, "port", door.HTTPAddr().Port())
+	return door, nil
 }
 
 // hardwareAddress is that of the interface with an address, by which a client could

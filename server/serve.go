@@ -134,6 +134,13 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		CookieLifetime: cfg.Auth.CookieLifetime.Std(), MetricsAccess: cfg.Metrics.Access,
 		Collectors: collectors(players, h), Events: &h.hub, Profiles: cfg.Debug.Pprof, Log: log,
 	}
+	moon, err := h.openMoonlight(persons)
+	if err != nil {
+		return err
+	}
+	if moon != nil {
+		door.Pairings = moonPairings{moon.Pairings(), int(moon.HTTPAddr().Port())}
+	}
 	handler, err := door.Handler()
 	if err != nil {
 		return err
@@ -155,7 +162,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	var parts sync.WaitGroup
 	doorCtx, endDoors := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endDoors(context.Canceled)
-	failed := make(chan error, 6)
+	failed := make(chan error, 7)
 	start := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
 			if err := f(doorCtx); err != nil {
@@ -165,6 +172,9 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	}
 	start("GPU watch", h.watchGPUs)
 	start("players", players.Run)
+	if moon != nil {
+		start("moonlight", moon.Run)
+	}
 	start("canary", h.canary.Run)
 	start("orphans", h.watchOrphans)
 	watch := h.watchdog(manager, listener.Addr())

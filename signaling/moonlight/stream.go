@@ -68,21 +68,20 @@ func newStream(s *Server, l *launch.Launch, c rtsp.Config, to *ends) (st *Stream
 	if st.sealer, err = control.NewSealer(key, legacy); err != nil {
 		return nil, err
 	}
-	video := av.VideoConfig{PacketSize: c.PacketSize, MinParity: c.MinParity}
+	packets := av.VideoConfig{PacketSize: c.PacketSize, MinParity: c.MinParity}
 	if c.Seal&rtsp.SealVideo != 0 {
-		video.Key = key[:]
+		packets.Key = key[:]
 	}
-	if st.video, err = av.NewVideo(video); err != nil {
+	if st.video, err = av.NewVideo(packets); err != nil {
 		return nil, err
 	}
 	percent := st.percent.Now(time.Now())
 	st.parity.Store(int32(percent))
-	sound := c.Sound()
+	video, sound := wishes(c)
 	st.att, err = s.Attach(l.Terms, media.PeerSpec{
 		ID: "moonlight-" + l.Device, Person: l.Person, Transport: "moonlight", Codecs: []media.Codec{c.Codec},
 		MaxKbps: c.VideoKbps(percent), Unmeasured: true,
-		Video: media.VideoWish{Width: c.Width, Height: c.Height, FPS: c.FPS, Cursor: true},
-		Audio: &sound,
+		Video: video, Audio: sound,
 	})
 	if err != nil {
 		return nil, err
@@ -90,6 +89,17 @@ func newStream(s *Server, l *launch.Launch, c rtsp.Config, to *ends) (st *Stream
 	st.log = s.Log.With("session", l.Session, "peer", st.att.ID(), "transport", "moonlight")
 	st.ctx, st.cancel = context.WithCancelCause(st.att.Context())
 	return st, nil
+}
+
+// wishes are what a client wants of a session. It draws no cursor itself.
+func wishes(c rtsp.Config) (media.VideoWish, *media.AudioSpec) {
+	sound := c.Sound()
+	return media.VideoWish{Width: c.Width, Height: c.Height, FPS: c.FPS, Cursor: true}, &sound
+}
+
+// Forecast is what a client that launches with that mode, and stereo, mostly wants.
+func Forecast(width, height, fps int) (media.VideoWish, *media.AudioSpec) {
+	return wishes(rtsp.Config{Width: width &^ 1, Height: height &^ 1, FPS: fps, Channels: 2, FrameMs: 5})
 }
 
 // finish ends the stream and does not block; the first cause wins.

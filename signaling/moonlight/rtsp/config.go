@@ -73,9 +73,8 @@ type Config struct {
 	MinParity     int
 	Slices        int
 	Seal          Encryption
-	Channels      int  // 2, 6 or 8
-	FrameMs       int  // of sound, 5 or 10
-	FullSound     bool // the client can have more than the least of stereo
+	Channels      int // 2, 6 or 8
+	FrameMs       int // of sound, 5 or 10
 }
 
 // Bounds of what clients may want.
@@ -158,10 +157,7 @@ func (o Offer) configure(body string) (c Config, err error) {
 
 // Sound is how the sound of the stream is made.
 func (c Config) Sound() media.AudioSpec {
-	kbps := map[int]int{2: 96, 6: 256, 8: 450}[c.Channels]
-	if c.Channels == 2 && c.FullSound {
-		kbps = 192
-	}
+	kbps := map[int]int{2: 160, 6: 320, 8: 450}[c.Channels]
 	return media.AudioSpec{Kbps: kbps, FrameMs: c.FrameMs, Channels: c.Channels, Constant: true}
 }
 

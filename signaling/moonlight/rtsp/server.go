@@ -47,7 +47,6 @@ type talk struct {
 	mu        sync.Mutex // guards what follows; held while one request is answered
 	sent      uint32     // the last number of a sealed answer
 	got       uint32     // the last number of a sealed request
-	full      bool
 	setup     map[string]bool
 	announced bool
 }
@@ -245,7 +244,6 @@ func (s *Server) step(l *launch.Launch, t *talk, r request) response {
 	case "OPTIONS":
 		return response{status: 200}
 	case "DESCRIBE":
-		t.full = !strings.Contains(r.headers["host"], "0.0.0.0")
 		return response{status: 200, body: s.Offer.describe()}
 	case "SETUP":
 		name, _, _ := strings.Cut(strings.TrimPrefix(r.target, "streamid="), "/")
@@ -279,7 +277,6 @@ func (s *Server) announce(l *launch.Launch, t *talk, r request) response {
 		s.Log.Warn("moonlight stream refused", "device", l.Device, "err", err)
 		return response{status: 451}
 	}
-	c.FullSound = t.full
 	t.announced = true
 	if err := s.Announced(l, c); err != nil {
 		s.Log.Warn("moonlight stream refused", "device", l.Device, "err", err)
