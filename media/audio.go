@@ -53,10 +53,11 @@ type AudioFormat struct {
 	Mapping []uint8
 }
 
-// layouts are those of Vorbis (RFC 7845, section 5.1.1.2), which Opus encoders use:
-// left and right are coupled, in front, at the back and at the sides.
+// layouts are one mono stream for each loudspeaker: encoders that couple some of
+// them do it in ways of their own, and GStreamer's tells another than it does where
+// there are eight.
 var layouts = [...]AudioFormat{
 	{Channels: 2, Streams: 1, Coupled: 1, Mapping: []uint8{0, 1}},
-	{Channels: 6, Streams: 4, Coupled: 2, Mapping: []uint8{0, 1, 4, 5, 2, 3}},
-	{Channels: 8, Streams: 5, Coupled: 3, Mapping: []uint8{0, 1, 6, 7, 2, 3, 4, 5}},
+	{Channels: 6, Streams: 6, Mapping: []uint8{0, 1, 2, 3, 4, 5}},
+	{Channels: 8, Streams: 8, Mapping: []uint8{0, 1, 2, 3, 4, 5, 6, 7}},
 }

@@ -45,6 +45,9 @@ type DesktopSpec struct {
 	Home     string      // the program's HOME; made when missing, never removed
 	Limits   Limits
 	Program  Program
+	// Channels are those of the sound card that programs see: 2, 6 (5.1) or 8 (7.1);
+	// 0 is 2. Every listener can have it in any of these.
+	Channels int `json:",omitempty"`
 }
 
 // Limits bound what the processes of a desktop take: display, sound server and

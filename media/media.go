@@ -117,6 +117,8 @@ type Display struct {
 type Sound struct {
 	Server string // "unix:/…/pulse/native"
 	Source string // name of the monitor source to record
+	// Channels are those of the card that it belongs to: 2, 6 or 8; 0 is 2.
+	Channels int `json:",omitempty"`
 }
 
 // Spec is all that a media worker needs to know. It travels over the worker's

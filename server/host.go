@@ -92,6 +92,9 @@ func (h *host) start(app catalog.App, req session.Request) (*session.Session, er
 			Program: app.Program,
 			Limits:  h.limits(),
 		}
+		if req.Audio != nil {
+			spec.Channels = req.Audio.Channels
+		}
 		if spec.Kind == media.DisplayExternal {
 			spec.External = media.Display{Name: h.cfg.Display.External, Authority: h.cfg.Display.ExternalAuthority}
 		}

@@ -98,6 +98,9 @@ func check(s media.DesktopSpec) error {
 	case s.Layout != "" && !layoutName.MatchString(s.Layout):
 		return fmt.Errorf("keyboard layout %q is not of the form us or de(nodeadkeys)", s.Layout)
 	}
+	if _, ok := channelMaps[s.Channels]; !ok {
+		return fmt.Errorf("no sound card has %d channels", s.Channels)
+	}
 	switch s.Kind {
 	case "", media.DisplayXvfb:
 		if s.Width < 1 || s.Width > maxWidth || s.Height < 1 || s.Height > maxHeight {

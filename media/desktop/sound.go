@@ -35,6 +35,21 @@ const (
 	steady = 30 * time.Second
 )
 
+// channelMaps are the loudspeakers of a session's sound card. Programs find two of
+// them unless the session was started for more: what they then do with more is
+// theirs to know.
+var channelMaps = map[int]string{
+	0: "channels=2 channel_map=front-left,front-right",
+	2: "channels=2 channel_map=front-left,front-right",
+	6: "channels=6 channel_map=front-left,front-right,front-center,lfe,rear-left,rear-right",
+	8: "channels=8 channel_map=front-left,front-right,front-center,lfe,rear-left,rear-right,side-left,side-right",
+}
+
+// surroundConfig makes the server leave stereo what it is on a card with more
+// loudspeakers: it comes from the front ones alone. By default it would come from all
+// of them, and louder to whom these are mixed down for again.
+const surroundConfig = "remixing-use-all-sink-channels = no\n"
+
 func soundSocket(runtime string) string { return filepath.Join(runtime, "pulse", "native") }
 func soundServer(runtime string) string { return "unix:" + soundSocket(runtime) }
 
@@ -97,16 +112,24 @@ func (s *stage) soundOnce(ctx context.Context, ready func()) error {
 		return err
 	}
 	folder := filepath.Dir(socket)
+	env := []string{"XDG_RUNTIME_DIR=" + folder, "PULSE_RUNTIME_PATH=" + folder, "PULSE_STATE_PATH=" + folder,
+		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(folder, "bus")}
+	if s.start.Spec.Channels > 2 {
+		config := filepath.Join(folder, "daemon.conf")
+		if err := os.WriteFile(config, []byte(surroundConfig), 0o600); err != nil {
+			return fmt.Errorf("configure sound server: %w", err)
+		}
+		env = append(env, "PULSE_CONFIG="+config)
+	}
 	server, err := s.serve("pulseaudio", []string{
 		"-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disallow-exit=yes",
 		"--log-target=stderr", "--log-level=error",
-		"-L", "module-null-sink sink_name=" + sink + " rate=48000 channels=2 channel_map=front-left,front-right",
+		"-L", "module-null-sink sink_name=" + sink + " rate=48000 " + channelMaps[s.start.Spec.Channels],
 		// Who may open the folder may connect. Neither cookies, which each HOME would
 		// need, nor the credentials of the socket, which clients other than libpulse
 		// send too early for the server to see them (SO_PASSCRED is set after accept).
 		"-L", "module-native-protocol-unix socket=" + socket + " auth-anonymous=1",
-	}, s.serviceEnv("XDG_RUNTIME_DIR="+folder, "PULSE_RUNTIME_PATH="+folder, "PULSE_STATE_PATH="+folder,
-		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(folder, "bus")), out)
+	}, s.serviceEnv(env...), out)
 	if err != nil {
 		return err
 	}
@@ -209,5 +232,5 @@ func (s *stage) connectable(ctx context.Context, socket string, server *child) b
 
 // soundAddress is where the session's sound server is, or will be.
 func (s *stage) soundAddress() media.Sound {
-	return media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor"}
+	return media.Sound{Server: soundServer(s.start.Spec.Runtime), Source: sink + ".monitor", Channels: s.start.Spec.Channels}
 }

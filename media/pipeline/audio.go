@@ -58,8 +58,8 @@ type audio struct {
 // server that is not there, or dies, is reported and waited for.
 func runAudio(ctx context.Context, sound media.Sound, spec media.AudioSpec, out *wire.Writer, alone bool) error {
 	a := &audio{sound: sound, spec: spec, out: out, alone: alone}
-	if spec.Kbps < 6 || spec.Kbps > 510 || spec.FrameMs != 5 && spec.FrameMs != 10 && spec.FrameMs != 20 {
-		return fmt.Errorf("sound of %d kbit/s in packets of %d ms cannot be made", spec.Kbps, spec.FrameMs)
+	if err := spec.Check(); err != nil {
+		return err
 	}
 	if path, ok := strings.CutPrefix(sound.Server, "unix:"); ok {
 		// libpulse would make a folder of its own in /tmp, and leave it there.
@@ -103,10 +103,9 @@ func runAudio(ctx context.Context, sound media.Sound, spec media.AudioSpec, out 
 func (a *audio) build() (*gst.Pipeline, *C.GstElement, error) {
 	p, err := gst.NewPipelineFromString(fmt.Sprintf(
 		"pulsesrc name=source client-name=fenrir provide-clock=false buffer-time=40000 latency-time=%d"+
-			" ! audio/x-raw,format=S16LE,rate=48000,channels=2"+
-			" ! opusenc bitrate=%d bitrate-type=vbr frame-size=%d inband-fec=true packet-loss-percentage=5 audio-type=generic complexity=5"+
+			" ! %s ! opusenc bitrate=%d frame-size=%d complexity=5 %s ! %s"+
 			" ! appsink name=sink sync=false max-buffers=64 drop=true enable-last-sample=false",
-		min(1000*a.spec.FrameMs, 10000), 1000*a.spec.Kbps, a.spec.FrameMs))
+		min(1000*a.spec.FrameMs, 10000), mixing(a.sound.Channels, a.spec.Channels), 1000*a.spec.Kbps, a.spec.FrameMs, opusMode(a.spec), opusCaps(a.spec)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("build sound pipeline: %w", err)
 	}
@@ -192,9 +191,10 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 // emit passes a packet on. Of silence that lasts, next to nothing is: an empty
 // packet, which every decoder takes as the begin of a pause (DTX, RFC 7587,
 // section 3.1.3), and again one for those who come later. A hundred packets a second
-// cost everybody on their way more than a still picture does.
+// cost everybody on their way more than a still picture does. Who wants packets of
+// one length gets all of them.
 func (a *audio) emit(captured media.Stamp, data []byte) error {
-	if len(data) > silence || a.sent == 0 {
+	if len(data) > silence || a.sent == 0 || a.spec.Constant {
 		a.loud = captured
 	}
 	if captured.Sub(a.loud) > silenceAfter {

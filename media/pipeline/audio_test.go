@@ -5,11 +5,13 @@ package pipeline
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +29,8 @@ type soundServer struct {
 	dir    string
 	socket string
 	cmd    *exec.Cmd
+
+	channels int // of the card, 0 is 2
 }
 
 func newSoundServer(t *testing.T) *soundServer {
@@ -46,7 +50,7 @@ func newSoundServer(t *testing.T) *soundServer {
 }
 
 func (s *soundServer) where() media.Sound {
-	return media.Sound{Server: "unix:" + s.socket, Source: "out.monitor"}
+	return media.Sound{Server: "unix:" + s.socket, Source: "out.monitor", Channels: s.channels}
 }
 
 // start starts the server and waits until it takes connections.
@@ -55,10 +59,17 @@ func (s *soundServer) start() {
 	if err := os.RemoveAll(s.socket); err != nil {
 		s.t.Fatal(err)
 	}
+	config := os.Getenv("PULSE_CONFIG")
+	if s.channels > 2 { // as a desktop's
+		config = filepath.Join(s.dir, "daemon.conf")
+		if err := os.WriteFile(config, []byte("remixing-use-all-sink-channels = no\n"), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	s.cmd = exec.Command("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--log-level=error",
-		"-L", "module-null-sink sink_name=out rate=48000 channels=2",
+		"-L", "module-null-sink sink_name=out rate=48000 "+cardChannels[s.channels],
 		"-L", "module-native-protocol-unix socket="+s.socket+" auth-anonymous=1")
-	s.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_RUNTIME_DIR="+s.dir, "PULSE_RUNTIME_PATH="+s.dir, "PULSE_STATE_PATH="+s.dir,
+	s.cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_RUNTIME_DIR="+s.dir, "PULSE_RUNTIME_PATH="+s.dir, "PULSE_STATE_PATH="+s.dir, "PULSE_CONFIG="+config,
 		"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(s.dir, "bus"))
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -83,19 +94,34 @@ func (s *soundServer) kill() {
 	}
 }
 
-// tone plays a tone until the test is over or the server dies.
+// cardChannels are the loudspeakers of a card, as a desktop has them.
+var cardChannels = map[int]string{
+	0: "channels=2",
+	6: "channels=6 channel_map=front-left,front-right,front-center,lfe,rear-left,rear-right",
+	8: "channels=8 channel_map=front-left,front-right,front-center,lfe,rear-left,rear-right,side-left,side-right",
+}
+
+// tone plays a tone in stereo until the test is over or the server dies.
 func (s *soundServer) tone(hz int) {
 	s.t.Helper()
-	pcm := make([]byte, 0, 48000*4)
+	s.play("front-left,front-right", hz, hz)
+}
+
+// play plays a tone from each of some loudspeakers until the test is over or the server dies.
+func (s *soundServer) play(speakers string, hz ...int) {
+	s.t.Helper()
+	pcm := make([]byte, 0, 48000*2*len(hz))
 	for i := range 48000 { // a second of it, whole periods
-		v := int16(12000 * math.Sin(2*math.Pi*float64(hz)*float64(i)/48000))
-		pcm = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(pcm, uint16(v)), uint16(v))
+		for _, hz := range hz {
+			pcm = binary.LittleEndian.AppendUint16(pcm, uint16(int16(12000*math.Sin(2*math.Pi*float64(hz)*float64(i)/48000))))
+		}
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.Command("pacat", "--playback", "--server=unix:"+s.socket, "--device=out", "--raw", "--format=s16le", "--rate=48000", "--channels=2", "--latency-msec=20")
+	cmd := exec.Command("pacat", "--playback", "--server=unix:"+s.socket, "--device=out", "--raw", "--format=s16le", "--rate=48000",
+		fmt.Sprintf("--channels=%d", len(hz)), "--channel-map="+speakers, "--latency-msec=20")
 	cmd.Env = append(os.Environ(), "HOME="+s.dir)
 	cmd.Stdin = r
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -123,9 +149,21 @@ func (s *soundServer) tone(hz int) {
 // hear decodes Opus packets and returns samples of the left channel.
 func hear(t *testing.T, packets []media.Unit) []float64 {
 	t.Helper()
+	return hearAll(t, packets, media.AudioSpec{}.Format())[0]
+}
+
+// hearAll decodes Opus packets as a client does that knows their format, and
+// returns the samples of each loudspeaker.
+func hearAll(t *testing.T, packets []media.Unit, f media.AudioFormat) [][]float64 {
+	t.Helper()
 	gst.Init(nil)
-	p, err := gst.NewPipelineFromString("appsrc name=src format=time caps=audio/x-opus,rate=48000,channels=2,channel-mapping-family=0" +
-		" ! opusdec ! audio/x-raw,format=S16LE,rate=48000,channels=2 ! appsink name=sink sync=false max-buffers=0")
+	caps := "channel-mapping-family=0"
+	if f.Channels > 2 { // of no known order: it is that of the mapping
+		caps = fmt.Sprintf("channel-mapping-family=255,stream-count=%d,coupled-count=%d,channel-mapping=(int)<%s>",
+			f.Streams, f.Coupled, strings.Trim(strings.ReplaceAll(fmt.Sprint(f.Mapping), " ", ","), "[]"))
+	}
+	p, err := gst.NewPipelineFromString(fmt.Sprintf("appsrc name=src format=time caps=\"audio/x-opus,rate=48000,channels=%d,%s\""+
+		" ! opusdec phase-inversion=true ! audio/x-raw,format=S16LE,rate=48000,channels=%d ! appsink name=sink sync=false max-buffers=0", f.Channels, caps, f.Channels))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,11 +193,13 @@ func hear(t *testing.T, packets []media.Unit) []float64 {
 		}
 		pcm.Write(s.GetBuffer().Bytes())
 	}
-	var left []float64
-	for b := pcm.Bytes(); len(b) >= 4; b = b[4:] {
-		left = append(left, float64(int16(binary.LittleEndian.Uint16(b))))
+	out := make([][]float64, f.Channels)
+	for b := pcm.Bytes(); len(b) >= 2*f.Channels; b = b[2*f.Channels:] {
+		for i := range out {
+			out[i] = append(out[i], float64(int16(binary.LittleEndian.Uint16(b[2*i:]))))
+		}
 	}
-	return left
+	return out
 }
 
 // loudness is the power of one frequency, as an amplitude (Goertzel).

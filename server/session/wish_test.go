@@ -119,7 +119,7 @@ func TestWhoWantsAnotherStreamGetsAWorkerOfItsOwn(t *testing.T) {
 		if w = h.workers(); len(w) != 3 || w[2].Video != nil || w[2].Audio.Channels != 6 || surround.rung != client.rung {
 			t.Fatalf("workers %+v, want a third for the sound alone", w)
 		}
-		if f := surround.Audio(); f.Channels != 6 || f.Streams != 4 || f.Coupled != 2 {
+		if f := surround.Audio(); f.Channels != 6 || f.Streams != 6 || f.Coupled != 0 {
 			t.Errorf("5.1 is %+v", f)
 		}
 		if u, err := surround.NextAudio(t.Context()); err != nil || u.Kind != media.Audio {
