@@ -294,7 +294,9 @@ func (st *Stream) packet(b []byte) error {
 		st.counts.inputs.Add(1)
 		st.att.Input(in)
 	case signaling.ControlRequestIDR:
-		st.counts.keys.Add(1)
+		if st.counts.keys.Add(1) > 1 { // all begin with one
+			st.lost()
+		}
 		st.att.RequestKeyFrame()
 	case signaling.ControlInvalidate:
 		if _, err := control.DecodeInvalid(c.Payload); err != nil {
