@@ -52,7 +52,8 @@ func (s *server) device() *moonlight.Client {
 	return c
 }
 
-// pair pairs a client, whose person types pin where it shows shown.
+// pair pairs a client, whose person types pin where it shows shown. The status is 0
+// when the device was refused before it could wait.
 func (s *server) pair(c *moonlight.Client, shown, pin string) (status int, err error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
@@ -60,10 +61,20 @@ func (s *server) pair(c *moonlight.Client, shown, pin string) (status int, err e
 	done := make(chan error, 1)
 	go func() { done <- c.Pair(ctx, shown) }()
 	var w waiting
+	refused := false
 	until(s.t, 10*time.Second, "the device waits", func() bool {
+		select {
+		case err = <-done:
+			refused = true
+			return true
+		default:
+		}
 		s.must("GET", "/api/moonlight", nil, http.StatusOK, &w)
 		return len(w.Waiting) > 0 && !w.Waiting[0].Entered
 	})
+	if refused {
+		return 0, err
+	}
 	status, _, err = s.call("POST", "/api/moonlight/waiting/"+w.Waiting[0].ID, map[string]string{"pin": pin}, nil)
 	if err != nil {
 		s.t.Fatal(err)

@@ -113,6 +113,7 @@ type Stream struct {
 
 	client *Client
 	l      *launched
+	ports  Ports
 	enet   *enet
 	video  chan []byte // access units
 	sound  chan []byte // Opus packets
@@ -132,6 +133,12 @@ func (s *Stream) Video() <-chan []byte { return s.video }
 
 // Sound are the Opus packets.
 func (s *Stream) Sound() <-chan []byte { return s.sound }
+
+// Ports are where a server listens.
+type Ports struct{ TCP, UDP []int }
+
+// Ports are those of the stream and its negotiation.
+func (s *Stream) Ports() Ports { return s.ports }
 
 // Done is closed when the server has ended the stream, or is gone.
 func (s *Stream) Done() <-chan struct{} { return s.dead }
@@ -185,7 +192,7 @@ func (c *Client) Stream(ctx context.Context, m Mode) (*Stream, error) {
 	if err != nil || len(ping) != 32 {
 		return nil, fmt.Errorf("ping %q, connect data %q", ping, data)
 	}
-	s := &Stream{client: c, l: l, video: make(chan []byte, 256), sound: make(chan []byte, 1024), dead: make(chan struct{})}
+	s := &Stream{client: c, l: l, ports: Ports{TCP: []int{c.Port, c.https, l.port}, UDP: ports[:]}, video: make(chan []byte, 256), sound: make(chan []byte, 1024), dead: make(chan struct{})}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	err = s.listen(running, c.Host, ports[0], ping[:16], s.hearSound())

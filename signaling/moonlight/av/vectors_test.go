@@ -23,6 +23,11 @@ func (h *hexed) UnmarshalText(text []byte) (err error) {
 
 // known are answers of clients' own code.
 type known struct {
+	Field struct {
+		Exp     hexed `json:"exp_0_15"`
+		Inverse hexed `json:"inv_1_15"`
+		Product hexed `json:"mul_53_ca"`
+	} `json:"gf256"`
 	ReedSolomon []struct {
 		Name         string
 		DataShards   int     `json:"data_shards"`
@@ -77,6 +82,25 @@ func vectors(t *testing.T) (v known) {
 		t.Fatal(err)
 	}
 	return v
+}
+
+func TestTheFieldIsThatOfClients(t *testing.T) {
+	f := vectors(t).Field
+	power := byte(1)
+	for i, want := range f.Exp {
+		if power != want {
+			t.Errorf("2^%d is %#x, want %#x", i, power, want)
+		}
+		power = multiply(power, 2)
+	}
+	for i, want := range f.Inverse {
+		if got := inverse(byte(i + 1)); got != want {
+			t.Errorf("1/%d is %#x, want %#x", i+1, got, want)
+		}
+	}
+	if got := multiply(0x53, 0xCA); len(f.Product) != 1 || got != f.Product[0] {
+		t.Errorf("0x53·0xca is %#x, want %x", got, f.Product)
+	}
 }
 
 func TestParityAsClientsHaveIt(t *testing.T) {
