@@ -431,3 +431,94 @@ func TestMoonlightAndBrowser(t *testing.T) {
 	moon = decode(t, st.Video(), 1280, 720)
 	until(t, 10*time.Second, "the client plays on", func() bool { return moon.frame() > before+60 })
 }
+
+// TestMoonlightOnThePage: a person pairs a device on the settings page, renames it and
+// takes the trust back while it plays.
+func TestMoonlightOnThePage(t *testing.T) {
+	s := start(t, benched(apps(t.TempDir())))
+	p := tab(t, 1280, 720)
+	enter(t, s, p)
+	_, err := p.Goto(s.url + "/#settings")
+	do(t, "settings", err)
+	do(t, "the host is named", id(p, "moonlight-host").WaitFor())
+	c := s.device()
+	if host := must(id(p, "moonlight-host").InnerText())(t); host != net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) {
+		t.Errorf("the host is named %q", host)
+	}
+	try := func(typed string) chan error {
+		done := make(chan error, 1)
+		go func() { done <- c.Pair(context.Background(), "4711") }()
+		do(t, "the device waits", id(p, "waiting-device").WaitFor())
+		do(t, "PIN", id(p, "pin").Fill(typed))
+		do(t, "pair", id(p, "pin").Press("Enter"))
+		return done
+	}
+	if err := <-try("1234"); !errors.Is(err, moonlight.ErrWrongPIN) {
+		t.Errorf("with a wrong PIN: %v", err)
+	}
+	until(t, 10*time.Second, "it no longer waits", func() bool { return must(id(p, "waiting-device").Count())(t) == 0 })
+	if err := <-try("4711"); err != nil {
+		t.Fatalf("pairing: %v", err)
+	}
+	do(t, "the device is listed", id(p, "device").WaitFor())
+	do(t, "rename", id(p, "device-name").Fill("Television"))
+	do(t, "rename", id(p, "device-name").Press("Enter"))
+	var list struct{ Devices []struct{ Name string } }
+	until(t, 5*time.Second, "it is renamed", func() bool {
+		s.must("GET", "/api/devices", nil, http.StatusOK, &list)
+		return len(list.Devices) == 1 && list.Devices[0].Name == "Television"
+	})
+	if _, err := c.Info(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	st := stream(t, c, with(usual, func(m *moonlight.Mode) { m.App = app(t, c, "busy") }))
+	until(t, 10*time.Second, "a picture", func() bool { return st.Frames.Load() > 0 })
+	do(t, "remove", id(p, "remove-device").Click())
+	do(t, "confirm", id(p, "confirm-yes").Click())
+	select {
+	case <-st.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("it plays on")
+	}
+	var refused *moonlight.Error
+	if _, err := c.Info(t.Context(), true); !errors.As(err, &refused) || refused.Status != 401 {
+		t.Errorf("who is not trusted any more is told %v", err)
+	}
+}
+
+// TestMoonlightIsAsFastAsABrowser compares the time from capture to the network of
+// the same program's frames, one way after the other.
+func TestMoonlightIsAsFastAsABrowser(t *testing.T) {
+	s := start(t, benched(apps(t.TempDir())+steadyBitrate))
+	s.setup()
+	c := s.paired()
+	const enough = 240 // frames each time
+	var browser, moon []float64
+	for i := range 2 {
+		sess := s.create("busy")
+		r := receive(t, s, sess.ID)
+		until(t, 20*time.Second, "frames of the browser's way", func() bool {
+			for _, f := range frameStages(r.take().stages) {
+				browser = append(browser, f.sent-f.captured)
+			}
+			return len(browser) >= enough*(i+1)
+		})
+		r.close()
+		end(t, s, sess.ID)
+		st := stream(t, c, with(usual, func(m *moonlight.Mode) { m.App = app(t, c, "busy") }))
+		until(t, 10*time.Second, "the first frames", func() bool { return st.Frames.Load() > 60 })
+		st.TakeLatencies() // of a machine that was busy with the start
+		until(t, 20*time.Second, "frames of Moonlight's way", func() bool {
+			moon = append(moon, st.TakeLatencies()...)
+			return len(moon) >= enough*(i+1)
+		})
+		do(t, "cancel", c.Cancel(t.Context()))
+		st.Close()
+		until(t, 10*time.Second, "nothing runs", func() bool { return len(descendants(s.cmd.Process.Pid)) == 0 })
+	}
+	b, m := quantile(browser, 0.5), quantile(moon, 0.5)
+	t.Logf("capture to network, ms: browser p50 %.2f p95 %.2f (%d frames), Moonlight p50 %.2f p95 %.2f (%d)", b, quantile(browser, 0.95), len(browser), m, quantile(moon, 0.95), len(moon))
+	if m > b+1.5 { // 1 ms is the aim; the protocol tells tenths
+		t.Errorf("Moonlight's way takes %.2f ms, the browser's %.2f", m, b)
+	}
+}

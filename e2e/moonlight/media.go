@@ -156,6 +156,11 @@ func (s *Stream) hearVideo() func([]byte) {
 			return
 		}
 		s.Frames.Add(1)
+		s.mu.Lock()
+		if len(s.latency) < maxLatencies {
+			s.latency = append(s.latency, float64(le.Uint16(data[1:]))/10)
+		}
+		s.mu.Unlock()
 		select {
 		case s.video <- unit:
 		default:

@@ -120,9 +120,10 @@ type Stream struct {
 	dead   chan struct{}
 	once   sync.Once
 
-	mu     sync.Mutex // guards what follows
-	reason uint32     // of the termination
-	sealed uint32     // next number
+	mu      sync.Mutex // guards what follows
+	reason  uint32     // of the termination
+	sealed  uint32     // next number
+	latency []float64  // since the last take
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -133,6 +134,18 @@ func (s *Stream) Video() <-chan []byte { return s.video }
 
 // Sound are the Opus packets.
 func (s *Stream) Sound() <-chan []byte { return s.sound }
+
+const maxLatencies = 1 << 14
+
+// TakeLatencies are the times from capture to the network that the server told of
+// each frame since the last call, ms.
+func (s *Stream) TakeLatencies() []float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.latency
+	s.latency = nil
+	return out
+}
 
 // Ports are where a server listens.
 type Ports struct{ TCP, UDP []int }

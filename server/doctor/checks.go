@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ func Checks(cfg config.Config, m Machine) []Check {
 	if cfg.Network.TCPListen != "" {
 		checks = append(checks, Check{Name: "media, TCP", Look: TCPPort(cfg.Network.TCPListen, ours)})
 	}
+	checks = append(checks, moonlightPorts(cfg.Moonlight, ours)...)
 	file, self := cfg.HTTP.CertFile, cfg.HTTP.CertFile == ""
 	if self {
 		file = filepath.Join(cfg.State.Dir, "tls", "cert.pem")
@@ -123,4 +125,26 @@ func programs(ctx context.Context, cfg config.Config, exe string) Result {
 		return Good("%d programs are offered, %d of them games. Without an icon: %s.", len(apps), games, strings.Join(bare, ", "))
 	}
 	return Good("%d programs are offered, %d of them games; all have icons.", len(apps), games)
+}
+
+// moonlightPorts are the checks of Moonlight's ports, by their distance from the first.
+func moonlightPorts(c config.Moonlight, ours func(context.Context) bool) (checks []Check) {
+	if !c.Enabled || c.Port == 0 {
+		return nil
+	}
+	at := func(distance int) string { return net.JoinHostPort(c.Listen, strconv.Itoa(c.Port+distance)) }
+	for _, p := range []struct {
+		name     string
+		distance int
+		udp      bool
+	}{
+		{"HTTP", 0, false}, {"HTTPS", -5, false}, {"RTSP", 21, false}, {"video", 9, true}, {"control", 10, true}, {"sound", 11, true},
+	} {
+		look := TCPPort(at(p.distance), ours)
+		if p.udp {
+			look = UDP(at(p.distance), ours)
+		}
+		checks = append(checks, Check{Name: "moonlight " + p.name, Look: look})
+	}
+	return checks
 }

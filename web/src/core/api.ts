@@ -1,7 +1,10 @@
-import type { App, LogLine, Person, ServerInfo, SessionPatch, SessionRequest, SessionState, Token, User } from "./types";
+import type { App, Device, LogLine, Moonlight, Person, ServerInfo, SessionPatch, SessionRequest, SessionState, Token, User } from "./types";
 
 /** Longest wait for an answer, ms. */
 const TIMEOUT_MS = 12_000;
+
+/** The same for a PIN, which has to reach the device and come back, ms. */
+const PAIRING_MS = 30_000;
 
 /** What the server refused (RFC 9457), or "network" when there was no answer. */
 export class ApiError extends Error {
@@ -50,14 +53,14 @@ async function refusal(response: Response): Promise<ApiError> {
 
 /** The HTTP API of the server that served the page. Every call throws ApiError. */
 export class Api {
-  async #call<T>(method: string, path: string, body?: unknown): Promise<{ status: number; value: T }> {
+  async #call<T>(method: string, path: string, body?: unknown, within = TIMEOUT_MS): Promise<{ status: number; value: T }> {
     let response: Response;
     try {
       response = await fetch(`/api${path}`, {
         method,
         credentials: "same-origin",
         cache: "no-store",
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(within),
         headers: body === undefined ? {} : { "Content-Type": "application/json" },
         body: body === undefined ? null : JSON.stringify(body),
       });
@@ -154,5 +157,25 @@ export class Api {
 
   async removeToken(id: string): Promise<void> {
     await this.#call("DELETE", `/tokens/${encodeURIComponent(id)}`);
+  }
+
+  async moonlight(): Promise<Moonlight> {
+    return (await this.#call<Moonlight>("GET", "/moonlight")).value;
+  }
+
+  async pairDevice(waiting: string, pin: string): Promise<void> {
+    await this.#call("POST", `/moonlight/waiting/${encodeURIComponent(waiting)}`, { pin }, PAIRING_MS);
+  }
+
+  async devices(): Promise<Device[]> {
+    return (await this.#call<{ devices: Device[] }>("GET", "/devices")).value.devices;
+  }
+
+  async renameDevice(id: string, name: string): Promise<void> {
+    await this.#call("PATCH", `/devices/${encodeURIComponent(id)}`, { name });
+  }
+
+  async removeDevice(id: string): Promise<void> {
+    await this.#call("DELETE", `/devices/${encodeURIComponent(id)}`);
   }
 }

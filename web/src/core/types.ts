@@ -119,6 +119,32 @@ export interface Token {
   last_used?: string | null;
 }
 
+/** A Moonlight client that waits for its PIN to be typed. */
+export interface Waiting {
+  id: string;
+  name: string;
+  address: string;
+  since: string;
+  until: string;
+  entered: boolean;
+}
+
+/** Where Moonlight finds the server, and who waits. */
+export interface Moonlight {
+  enabled: boolean;
+  port: number;
+  waiting: Waiting[];
+}
+
+/** A paired Moonlight client. */
+export interface Device {
+  id: string;
+  name: string;
+  person: { id: string; name: string };
+  created: string;
+  seen: string | null;
+}
+
 export interface EncoderInfo {
   name: string;
   family: string;

@@ -28,6 +28,7 @@ const PATHS = {
   chip: "M7 7h10v10H7zM10 3.5V7M14 3.5V7M10 17v3.5M14 17v3.5M3.5 10H7M3.5 14H7M17 10h3.5M17 14h3.5",
   plus: "M12 5v14M5 12h14",
   trash: "M5 7h14M9.5 7V4.5h5V7M7 7l1 13h8l1-13",
+  screen: "M3 5h18v11.5H3zM8.5 20h7M12 16.5V20",
   more: "M6 12h.01M12 12h.01M18 12h.01",
 } as const;
 

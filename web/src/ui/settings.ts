@@ -5,6 +5,7 @@ import type { GPU, EncoderInfo, Person, ServerInfo, Token, User } from "../core/
 import { confirm, field, fill, h, since, toast } from "./dom";
 import { explain } from "./causes";
 import { problem, sentence } from "./forms";
+import { Devices } from "./devices";
 import { icon, type IconName } from "./icons";
 import { qualityFields } from "./quality";
 
@@ -28,18 +29,21 @@ export class Settings {
   readonly element: HTMLElement;
   readonly #parts: SettingsParts;
   readonly #quality = h("div", { class: "fields" });
+  readonly #devices: Devices;
   readonly #tokens = h("div", { class: "rows" });
   readonly #users = h("div", { class: "rows" });
   readonly #server = h("div", {}, h("p", { class: "muted" }, "Loading…"));
 
   constructor(parts: SettingsParts) {
     this.#parts = parts;
+    this.#devices = new Devices({ api: parts.api, person: parts.person, failed: (error) => this.#failed(error) });
     const admin = parts.person.role === "admin";
     this.element = h(
       "div",
       { class: "settings", data: { testid: "settings" } },
       h("h1", { class: "page-title" }, "Settings"),
       section("play", "How you play", "sliders", "Kept in this browser; it holds from the next start, and can be changed while playing.", this.#quality),
+      section("devices", "Moonlight", "screen", "Play from a television, a phone or another computer, in the same sessions.", this.#devices.element),
       section("server", "This server", "chip", "Which encoders work here, and which one a session gets.", this.#server),
       section("password", "Password", "key", "Changing it signs out your other browsers.", this.#passwordForm()),
       section("tokens", "Access tokens", "key", "For scripts and players that cannot sign in. A token can do what you can.", this.#tokens, this.#tokenForm()),
@@ -49,7 +53,7 @@ export class Settings {
 
   async start(): Promise<void> {
     this.#drawQuality(null);
-    const jobs = [this.#loadServer(), this.#loadTokens()];
+    const jobs = [this.#loadServer(), this.#loadTokens(), this.#devices.start()];
     if (this.#parts.person.role === "admin") jobs.push(this.#loadUsers());
     await Promise.all(jobs);
   }
