@@ -36,7 +36,7 @@ type Box struct {
 	crash *os.File
 
 	mu   sync.Mutex // guards what follows; held while a small file is written
-	last map[string]time.Time
+	last time.Time  // of a name
 }
 
 // Open makes the folder, keeps what an earlier life of the process left when it
@@ -46,7 +46,7 @@ func Open(dir string) (b *Box, crashed string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, "", fmt.Errorf("make folder for stacks: %w", err)
 	}
-	b = &Box{dir: dir, last: map[string]time.Time{}}
+	b = &Box{dir: dir}
 	if crashed, err = b.adopt(); err != nil {
 		return nil, "", err
 	}
@@ -102,10 +102,10 @@ func (b *Box) Save(kind, text string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := time.Now()
-	if t := b.last[kind]; !at.Truncate(time.Millisecond).After(t) {
-		at = t.Add(time.Millisecond) // names are times
+	if !at.Truncate(time.Millisecond).After(b.last) {
+		at = b.last.Add(time.Millisecond) // names are times, and the oldest go first
 	}
-	b.last[kind] = at.Truncate(time.Millisecond)
+	b.last = at.Truncate(time.Millisecond)
 	path := filepath.Join(b.dir, name(kind, at))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,9 +20,11 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(9)
 		}
-		there := make(chan struct{})
-		go inTheDepths(there)
-		<-there
+		go inTheDepths()
+		// One that just runs has no stack to show.
+		for waits := regexp.MustCompile(`\[chan receive\]:\n\S*inTheDepths`); !waits.Match(stacks()); {
+			runtime.Gosched()
+		}
 		fmt.Println("ready")
 		if os.Getenv("BLACKBOX_TEST_HOW") == "panic" {
 			go func() { panic("a bug") }()
@@ -31,9 +35,11 @@ func TestMain(m *testing.M) {
 }
 
 //go:noinline
-func inTheDepths(there chan<- struct{}) {
-	close(there)
-	<-time.After(time.Minute)
+func inTheDepths() { <-time.After(time.Minute) }
+
+func stacks() []byte {
+	b := make([]byte, 64<<10)
+	return b[:runtime.Stack(b, true)]
 }
 
 func TestACrashIsKeptForTheNextLife(t *testing.T) {
