@@ -170,7 +170,7 @@ func TestAsARealClientAsks(t *testing.T) {
 					got = d.ask(key, uint32(i+1), x.Request)
 				}
 				if strings.HasPrefix(x.Request, "DESCRIBE") {
-					for _, mark := range []string{"encryptionSupported:7", "encryptionRequested:1", "sprop-parameter-sets=AAAAAU", "surround-params=21101\n", "surround-params=642014235\n", "surround-params=85301623457\n"} {
+					for _, mark := range []string{"encryptionSupported:7", "encryptionRequested:1", "sprop-parameter-sets=AAAAAU", "surround-params=21101\n", "surround-params=660012453\n", "surround-params=88001245673\n"} {
 						if !strings.Contains(got, mark) {
 							t.Errorf("DESCRIBE lacks %s: %s", mark, got)
 						}
