@@ -183,3 +183,14 @@ func (h *host) lease(e media.Encoder) (func(error), error) {
 		lease.Release()
 	}, nil
 }
+
+// newest is the person's session that began last and is not ending, nil for none.
+func (h *host) newest(person media.PersonRef) *session.Session {
+	all := h.registry.All()
+	for i := len(all) - 1; i >= 0; i-- {
+		if s := all[i]; s.Owner().ID == person.ID && s.Err() == nil {
+			return s
+		}
+	}
+	return nil
+}

@@ -119,13 +119,11 @@ func (m moonPrograms) Icon(ctx context.Context, _ media.PersonRef, program strin
 
 // Find implements nvhttp.Sessions.
 func (m moonSessions) Find(person media.PersonRef) (nvhttp.Running, bool) {
-	all := m.h.registry.All()
-	for i := len(all) - 1; i >= 0; i-- {
-		if s := all[i]; s.Owner().ID == person.ID && s.Err() == nil {
-			return running(s), true
-		}
+	s := m.h.newest(person)
+	if s == nil {
+		return nvhttp.Running{}, false
 	}
-	return nvhttp.Running{}, false
+	return running(s), true
 }
 
 func running(s *session.Session) nvhttp.Running {

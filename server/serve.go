@@ -134,6 +134,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		CookieLifetime: cfg.Auth.CookieLifetime.Std(), MetricsAccess: cfg.Metrics.Access,
 		Collectors: collectors(players, h), Events: &h.hub, Profiles: cfg.Debug.Pprof, Log: log,
 	}
+	door.Mounts = h.mountMoonlightWeb(persons, players)
 	moon, err := h.openMoonlight(persons)
 	if err != nil {
 		return err

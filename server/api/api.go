@@ -108,8 +108,11 @@ type API struct {
 	Events Events
 	// Pairings are Moonlight's. May be nil.
 	Pairings Pairings
-	Web      fs.FS // the page; index.html at its root
-	Limits   Limits
+	// Mounts are further handlers by path, behind the same bounds and checks of the
+	// origin; who asks is their own affair. May be nil.
+	Mounts map[string]http.Handler
+	Web    fs.FS // the page; index.html at its root
+	Limits Limits
 
 	Version        string
 	PublicOrigins  []string       // further origins of the page, "https://play.example.org"
@@ -300,6 +303,9 @@ func (a *API) routes() chi.Router {
 			r.Options("/api/sessions/{id}/whep/{peer}", a.whep)
 		})
 	})
+	for path, h := range a.Mounts {
+		r.With(within(answerWithin), limitBody(sdpLimit)).Mount(path, h)
+	}
 	r.Get("/*", a.getStatic)
 	r.Head("/*", a.getStatic)
 	return r

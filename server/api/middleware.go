@@ -61,6 +61,22 @@ func IdentityOf(ctx context.Context) (id auth.Identity, ok bool) {
 	return *v.who, true
 }
 
+// Identified notes who a request comes from, for a mounted handler that has found
+// that out by itself.
+func Identified(r *http.Request, id auth.Identity) {
+	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
+		v.who = &id
+	}
+}
+
+// AddressOf is the address that a request comes from, "" where nobody looked.
+func AddressOf(r *http.Request) string {
+	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
+		return v.addr.String()
+	}
+	return ""
+}
+
 // begin names the request, and measures and logs it when it is over. Queries,
 // headers and bodies are never logged.
 func (a *API) begin(next http.Handler) http.Handler {

@@ -15,21 +15,22 @@ import (
 // Config is everything that can be set. Each field has its unit in its name or
 // its type; example.toml says in words what each one means.
 type Config struct {
-	HTTP      HTTP      `toml:"http"`
-	State     State     `toml:"state"`
-	Sessions  Sessions  `toml:"sessions"`
-	Limits    Limits    `toml:"limits"`
-	Video     Video     `toml:"video"`
-	Audio     Audio     `toml:"audio"`
-	Network   Network   `toml:"network"`
-	Display   Display   `toml:"display"`
-	Auth      Auth      `toml:"auth"`
-	Moonlight Moonlight `toml:"moonlight"`
-	Metrics   Metrics   `toml:"metrics"`
-	Debug     Debug     `toml:"debug"`
-	Log       Log       `toml:"log"`
-	Catalog   Catalog   `toml:"catalog"`
-	Apps      []App     `toml:"apps"`
+	HTTP         HTTP         `toml:"http"`
+	State        State        `toml:"state"`
+	Sessions     Sessions     `toml:"sessions"`
+	Limits       Limits       `toml:"limits"`
+	Video        Video        `toml:"video"`
+	Audio        Audio        `toml:"audio"`
+	Network      Network      `toml:"network"`
+	Display      Display      `toml:"display"`
+	Auth         Auth         `toml:"auth"`
+	Moonlight    Moonlight    `toml:"moonlight"`
+	MoonlightWeb MoonlightWeb `toml:"moonlight_web"`
+	Metrics      Metrics      `toml:"metrics"`
+	Debug        Debug        `toml:"debug"`
+	Log          Log          `toml:"log"`
+	Catalog      Catalog      `toml:"catalog"`
+	Apps         []App        `toml:"apps"`
 }
 
 // HTTP is the HTTPS listener.
@@ -131,6 +132,13 @@ type Moonlight struct {
 	Discovery bool   `toml:"discovery"` // announce the host in the local network, by mDNS
 }
 
+// MoonlightWeb is the interface that the page of moonlight-web, version 3, expects.
+type MoonlightWeb struct {
+	Enabled bool   `toml:"enabled"`
+	Prefix  string `toml:"prefix"`   // path below which it is served, "/moonlight-web"
+	PageDir string `toml:"page_dir"` // folder with that page's built files; empty: the interface only
+}
+
 // Values of Metrics.Access.
 const (
 	MetricsAdmin    = "admin"
@@ -196,13 +204,14 @@ func Default() Config {
 		Network: Network{UDPListen: ":8443", TCPListen: ":8444", NAT1To1IPs: []string{}, Interfaces: []string{}, ICEServers: []ICEServer{}},
 		Display: Display{Kind: DisplayXvfb, Layout: "us"},
 		// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
-		Auth:      Auth{CookieLifetime: Duration(30 * 24 * time.Hour), MaxLogins: 16, Argon2MemoryMiB: 64, Argon2Passes: 3, Argon2Lanes: 4, Argon2Parallel: 2, LoginsPerMinute: 10, LoginBurst: 5},
-		Moonlight: Moonlight{Enabled: true, Port: 47989, Discovery: true},
-		Metrics:   Metrics{Access: MetricsAdmin},
-		Debug:     Debug{Pprof: true},
-		Log:       Log{Level: "info", Format: "text"},
-		Catalog:   Catalog{Playground: true, DesktopEntries: true, GamesOnly: true, Dirs: []string{}, Include: []string{}, Exclude: []string{}},
-		Apps:      []App{},
+		Auth:         Auth{CookieLifetime: Duration(30 * 24 * time.Hour), MaxLogins: 16, Argon2MemoryMiB: 64, Argon2Passes: 3, Argon2Lanes: 4, Argon2Parallel: 2, LoginsPerMinute: 10, LoginBurst: 5},
+		MoonlightWeb: MoonlightWeb{Prefix: "/moonlight-web"},
+		Moonlight:    Moonlight{Enabled: true, Port: 47989, Discovery: true},
+		Metrics:      Metrics{Access: MetricsAdmin},
+		Debug:        Debug{Pprof: true},
+		Log:          Log{Level: "info", Format: "text"},
+		Catalog:      Catalog{Playground: true, DesktopEntries: true, GamesOnly: true, Dirs: []string{}, Include: []string{}, Exclude: []string{}},
+		Apps:         []App{},
 	}
 }
 

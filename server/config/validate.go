@@ -17,10 +17,11 @@ import (
 )
 
 var (
-	appID    = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	envKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	layoutRE = regexp.MustCompile(`^[a-z]{2,12}(\([A-Za-z0-9_-]{1,32}\))?$`)
-	encoder  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	appID      = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	envKey     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	layoutRE   = regexp.MustCompile(`^[a-z]{2,12}(\([A-Za-z0-9_-]{1,32}\))?$`)
+	prefixForm = regexp.MustCompile(`^(/[a-z0-9_-]{1,32}){1,4}$`)
+	encoder    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 )
 
 // codecNames are the values of Video.Codecs.
@@ -189,6 +190,12 @@ func (c Config) Validate() error {
 	p.between("auth.login_burst", c.Auth.LoginBurst, 1, 100)
 
 	c.Moonlight.check(p)
+	if !prefixForm.MatchString(c.MoonlightWeb.Prefix) || strings.HasPrefix(c.MoonlightWeb.Prefix, "/api") {
+		p.addf("moonlight_web.prefix = %q: write a path like \"/moonlight-web\", which does not begin with /api", c.MoonlightWeb.Prefix)
+	}
+	if d := c.MoonlightWeb.PageDir; d != "" && !filepath.IsAbs(d) {
+		p.addf("moonlight_web.page_dir = %q: it must be an absolute path", d)
+	}
 	p.oneOf("metrics.access", c.Metrics.Access, MetricsAdmin, MetricsLoopback, MetricsOpen, MetricsOff)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")

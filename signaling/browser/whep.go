@@ -55,20 +55,25 @@ func (s *Server) ServeWHEP(w http.ResponseWriter, r *http.Request, sessionID, re
 			problem(w, http.StatusNotFound, "whep-resource-not-found", "there is no such player, or it is over")
 			return
 		}
-		switch r.Method {
-		case http.MethodPatch:
-			s.whepPatch(w, r, p)
-		case http.MethodDelete:
-			p.Leave(media.NewCause(media.CauseLeft, "the player left"))
-			select {
-			case <-p.Done():
-			case <-time.After(deleteTimeout):
-			}
-			w.WriteHeader(http.StatusOK)
-		default:
-			w.Header().Set("Allow", "PATCH, DELETE")
-			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "")
+		s.servePlayer(w, r, p)
+	}
+}
+
+// servePlayer serves the resource of one player.
+func (s *Server) servePlayer(w http.ResponseWriter, r *http.Request, p *player) {
+	switch r.Method {
+	case http.MethodPatch:
+		s.whepPatch(w, r, p)
+	case http.MethodDelete:
+		p.Leave(media.NewCause(media.CauseLeft, "the player left"))
+		select {
+		case <-p.Done():
+		case <-time.After(deleteTimeout):
 		}
+		w.WriteHeader(http.StatusOK)
+	default:
+		w.Header().Set("Allow", "PATCH, DELETE")
+		problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "")
 	}
 }
 
@@ -82,33 +87,9 @@ func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, sessionID stri
 		problem(w, http.StatusBadRequest, media.CauseNegotiation, fmt.Sprintf("the offer cannot be used: %v", err))
 		return
 	}
-	ear := &playerEar{gathered: make(chan struct{})}
 	spec := media.PeerSpec{Person: person, Transport: peer.WHEP, Codecs: o.Codecs, ViewOnly: true}
-	served, err := s.attach(r.Context(), sessionID, spec, ear)
-	if err != nil {
-		s.causeProblem(w, err)
-		return
-	}
-	p := &player{Peer: served, etag: `"` + rand.Text() + `"`, ufrag: o.Ufrag}
-	resource := rand.Text()
-	s.mu.Lock()
-	s.players[resource] = p
-	s.mu.Unlock()
-	go func() { // Run waits for it, through leave
-		// Serve has logged what it returns.
-		_ = served.Serve(context.WithoutCancel(r.Context()))
-		s.mu.Lock()
-		delete(s.players, resource)
-		s.mu.Unlock()
-		s.leave(served)
-	}()
-
-	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
-	defer cancel()
-	answer, err := p.answer(ctx, sdp, ear)
-	if err != nil {
-		p.Leave(peer.CauseOf(err))
-		s.causeProblem(w, err)
+	answer, resource, p, ok := s.admit(w, r, sessionID, spec, sdp, o, rand.Text)
+	if !ok {
 		return
 	}
 	h := w.Header()
@@ -121,6 +102,41 @@ func (s *Server) whepPost(w http.ResponseWriter, r *http.Request, sessionID stri
 	if _, err := io.WriteString(w, answer); err != nil {
 		s.Log.Debug("write answer", "session", sessionID, "err", err)
 	}
+}
+
+// admit attaches a player to a session, serves it from now on under a resource that
+// name makes, and answers its offer; or answers the request with why not.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, sessionID string, spec media.PeerSpec, sdp string, o offer.Offer, name func() string) (answer, resource string, p *player, ok bool) {
+	ear := &playerEar{gathered: make(chan struct{})}
+	served, err := s.attach(r.Context(), sessionID, spec, ear)
+	if err != nil {
+		s.causeProblem(w, err)
+		return "", "", nil, false
+	}
+	p = &player{Peer: served, etag: `"` + rand.Text() + `"`, ufrag: o.Ufrag}
+	s.mu.Lock()
+	for resource = name(); s.players[resource] != nil; {
+		resource = name()
+	}
+	s.players[resource] = p
+	s.mu.Unlock()
+	go func() { // Run waits for it, through leave
+		// Serve has logged what it returns.
+		_ = served.Serve(context.WithoutCancel(r.Context()))
+		s.mu.Lock()
+		delete(s.players, resource)
+		s.mu.Unlock()
+		s.leave(served)
+	}()
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	answer, err = p.answer(ctx, sdp, ear)
+	if err != nil {
+		p.Leave(peer.CauseOf(err))
+		s.causeProblem(w, err)
+		return "", "", nil, false
+	}
+	return answer, resource, p, true
 }
 
 // player is the peer behind one WHEP resource.

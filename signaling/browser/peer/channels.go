@@ -63,7 +63,13 @@ func (p *Peer) serveChannel(ctx context.Context, c channel) {
 			p.log.Debug("close data channel", "label", c.label, "err", err)
 		}
 	}()
-	if p.Spec.Transport == WHEP {
+	switch p.Spec.Transport {
+	case WHEP:
+		return
+	case MoonlightWeb:
+		if c.label == labelControl {
+			p.serveControl(c.raw)
+		}
 		return
 	}
 	switch c.label {

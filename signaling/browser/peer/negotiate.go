@@ -97,6 +97,11 @@ func (p *Peer) negotiate(sdp string) (answer string, err error) {
 	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: sdp}); err != nil {
 		return "", media.NewCause(media.CauseNegotiation, "the offer cannot be used: %v", err)
 	}
+	if p.offeredAt.IsZero() && p.Spec.Transport == MoonlightWeb && o.Data {
+		if err := p.makeControl(); err != nil {
+			return "", err
+		}
+	}
 	desc, err := p.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", media.NewCause(media.CauseNegotiation, "the offer cannot be answered: %v", err)

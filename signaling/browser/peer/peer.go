@@ -68,6 +68,7 @@ type Peer struct {
 	meter        *legs.Meter
 	rtt          atomic.Int64 // nanoseconds, 0 while unknown
 	news         news
+	simple       simple
 
 	// Serve's own.
 	pc           *webrtc.PeerConnection
@@ -126,6 +127,9 @@ func (b Bitrate) WithDefaults() Bitrate {
 const (
 	WebRTC = "webrtc"
 	WHEP   = "whep"
+	// MoonlightWeb is a page of moonlight-web: it has no websocket either, and one
+	// data channel, which we make, for Moonlight's control packets.
+	MoonlightWeb = "moonlight-web"
 )
 
 // Limits on what a client may make us do or keep.
@@ -263,6 +267,7 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 	p.help(func() { p.meter.Run(ctx) })
 
 	err = p.loop(ctx)
+	p.simple.end()
 	p.Signal.Bye(err)
 	return err
 }
@@ -399,7 +404,7 @@ func (p *Peer) onState(ctx context.Context) error {
 		p.markBroken()
 	case webrtc.PeerConnectionStateFailed:
 		p.markBroken()
-		if p.Spec.Transport == WHEP && p.streaming {
+		if p.Spec.Transport != WebRTC && p.streaming {
 			return media.NewCause(media.CauseICE, "the network path was lost")
 		}
 	case webrtc.PeerConnectionStateClosed:
