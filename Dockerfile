@@ -2,6 +2,7 @@
 #
 #   docker build -t fenrir .
 #   docker run --rm --shm-size 1g -p 8443:8443/tcp -p 8443:8443/udp -p 8444:8444/tcp -v fenrir:/var/lib/fenrir fenrir
+#     and for Moonlight clients -p 47984:47984 -p 47989:47989 -p 48010:48010 -p 47998-48000:47998-48000/udp
 #
 # docs/install.md says how its address is announced and how it gets a GPU.
 
@@ -33,7 +34,8 @@ ENV FENRIR_STATE_DIR=/var/lib/fenrir FENRIR_STATE_RUNTIME_DIR=/run/fenrir \
 USER fenrir
 WORKDIR /var/lib/fenrir
 VOLUME /var/lib/fenrir
-EXPOSE 8443/tcp 8443/udp 8444/tcp
+# Moonlight: HTTP, HTTPS, RTSP; video, control, sound.
+EXPOSE 8443/tcp 8443/udp 8444/tcp 47984/tcp 47989/tcp 48010/tcp 47998-48000/udp
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["curl", "--fail", "--silent", "--insecure", "--output", "/dev/null", "https://127.0.0.1:8443/healthz"]
 ENTRYPOINT ["tini", "--", "fenrir"]
 CMD ["serve"]
