@@ -3,6 +3,7 @@ package peer
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/pion/datachannel"
 
@@ -20,13 +21,28 @@ type simple struct {
 	raw *datachannel.DataChannel
 }
 
-// end tells the page that the stream is over.
+// farewell bounds the wait for the page to have heard that it is over.
+const farewell = 100 * time.Millisecond
+
+// end tells the page that the stream is over. It returns when the page has heard it,
+// or after farewell.
 func (s *simple) end() {
 	s.mu.Lock()
 	raw := s.raw
 	s.mu.Unlock()
-	if raw != nil {
-		_, _ = raw.WriteDataChannel(signaling.AppendTermination(nil, signaling.TerminationNormal), false) // it sees the end anyway
+	if raw == nil {
+		return
+	}
+	heard := make(chan struct{})
+	var once sync.Once
+	raw.SetBufferedAmountLowThreshold(0)
+	raw.OnBufferedAmountLow(func() { once.Do(func() { close(heard) }) })
+	if _, err := raw.WriteDataChannel(signaling.AppendTermination(nil, signaling.TerminationNormal), false); err != nil {
+		return // it sees the end anyway
+	}
+	select {
+	case <-heard:
+	case <-time.After(farewell):
 	}
 }
 
