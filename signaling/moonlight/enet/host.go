@@ -161,7 +161,7 @@ func (h *Host) handle(b []byte, from netip.AddrPort, commands []parsed) (out []p
 	}
 	if d.id == noID {
 		if c := &d.commands[0]; len(d.commands) == 1 && c.kind == cmdConnect && d.timed {
-			return h.connect(c, d.sent, from)
+			return h.connect(c, from)
 		}
 		return nil
 	}
@@ -207,7 +207,7 @@ func (h *Host) authentic(data uint32, d *datagram) bool {
 }
 
 // connect answers one who wants to connect. A repeated wish makes no second peer.
-func (h *Host) connect(c *parsed, sent uint16, from netip.AddrPort) []packet {
+func (h *Host) connect(c *parsed, from netip.AddrPort) []packet {
 	f := c.body[commandHeader:]
 	id, data := be.Uint16(f), be.Uint32(f[40:])
 	connectID := [4]byte(f[36:40])
