@@ -312,9 +312,11 @@ func (s *Server) connected(p *enet.Peer) {
 	st.peer <- p // it has room for the one that gets the launch
 }
 
+// authentic tells whether a message is of the client of that control stream, and no
+// copy of an earlier one.
 func (s *Server) authentic(data uint32, message []byte) bool {
 	st := s.stream(data)
-	return st != nil && st.opener.Authentic(message)
+	return st != nil && st.opener.Fresh(message)
 }
 
 // Streams is how many clients stream, or are about to.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"fenrir/media"
 	"fenrir/signaling"
@@ -104,19 +105,20 @@ func (s *Sealer) Seal(dst, packet []byte) ([]byte, error) {
 	return dst[:text+len(packet)], nil
 }
 
-// Opener opens what comes from one client. Authentic may be called from any goroutine,
+// Opener opens what comes from one client. Fresh may be called from any goroutine,
 // Open from one at a time.
 type Opener struct {
 	way    way
-	newest uint32
-	seen   uint64 // of the 64 up to the newest, bit 0 is the newest
-	any    bool
+	newest atomic.Int64 // number of a message, -1 before the first
+	seen   uint64       // of the 64 up to the newest, bit 0 is the newest
 }
 
 // NewOpener makes one.
 func NewOpener(key launch.Key, legacy bool) (*Opener, error) {
 	w, err := newWay(key, legacy, 'C')
-	return &Opener{way: w}, err
+	o := &Opener{way: w}
+	o.newest.Store(-1)
+	return o, err
 }
 
 // open decrypts without regard to what came before.
@@ -134,10 +136,11 @@ func (o *Opener) open(message []byte) (packet []byte, seq uint32, err error) {
 	return packet, seq, nil
 }
 
-// Authentic tells whether a message was sealed by the client; it may have come before.
-func (o *Opener) Authentic(message []byte) bool {
-	_, _, err := o.open(message)
-	return err == nil
+// Fresh tells whether a message was sealed by the client, after all that were opened
+// so far: nobody can have it from before. Of a legacy client's that cannot be told.
+func (o *Opener) Fresh(message []byte) bool {
+	_, seq, err := o.open(message)
+	return err == nil && (o.way.legacy || int64(seq) > o.newest.Load())
 }
 
 // Open opens a message once. Messages of different channels overtake each other; one
@@ -148,16 +151,15 @@ func (o *Opener) Open(message []byte) ([]byte, error) {
 	if err != nil || o.way.legacy {
 		return packet, err
 	}
+	age := o.newest.Load() - int64(seq)
 	switch {
-	case !o.any:
-		o.any, o.newest, o.seen = true, seq, 1
-	case seq > o.newest:
-		o.seen = o.seen<<min(seq-o.newest, 64) | 1
-		o.newest = seq
-	case o.newest-seq >= 64 || o.seen>>(o.newest-seq)&1 == 1:
+	case age < 0:
+		o.seen = o.seen<<min(-age, 64) | 1
+		o.newest.Store(int64(seq))
+	case age >= 64 || o.seen>>age&1 == 1:
 		return nil, ErrReplay
 	default:
-		o.seen |= 1 << (o.newest - seq)
+		o.seen |= 1 << age
 	}
 	return packet, nil
 }

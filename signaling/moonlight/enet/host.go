@@ -39,7 +39,8 @@ type Host struct {
 	// Peers is called with each client as soon as it is connected. It does not block.
 	Peers func(*Peer)
 	// Authentic tells whether a message is from the client that connected with this
-	// number, for what comes from another address than the client's. As Accept.
+	// number, and no copy of an earlier one, for what comes from another address than
+	// the client's. As Accept.
 	Authentic func(data uint32, message []byte) bool
 	Most      int           // clients at a time; 0: 256
 	Patience  time.Duration // without any sign of a client; 0: 10 s
