@@ -11,7 +11,7 @@ const LOOK_MS = 2000;
 const USUAL_PORT = 47989;
 
 /** What went wrong with a PIN, in a person's words. */
-const troubles: Readonly<Record<string, string>> = {
+export const troubles: Readonly<Record<string, string>> = {
   "wrong-pin": "That is not the PIN that the device shows. It has given up: let it begin again.",
   "device-not-waiting": "The device no longer waits. Let it begin again.",
   "device-gone": "The device has given up. Let it begin again.",
