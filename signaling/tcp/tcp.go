@@ -122,6 +122,16 @@ type conn struct {
 	once sync.Once
 }
 
+// CloseWrite tells the client that nothing more comes; what it says can still be
+// read.
+func (c *conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.once.Do(func() { c.of.open.Add(-1) })

@@ -242,6 +242,64 @@ func TestAStreamThatIsRefused(t *testing.T) {
 	if !strings.HasPrefix(got, "RTSP/1.0 503 ") {
 		t.Errorf("got %q", got)
 	}
+	if got = d.ask(key, 9, vectors(t).Exchanges[6].Request); !strings.HasPrefix(got, "RTSP/1.0 455 ") {
+		t.Errorf("it plays all the same: %q", got)
+	}
+}
+
+// TestAnAnswerIsWholeWhateverFollowsTheRequest has a client go on talking: the answer
+// must not be lost in a reset.
+func TestAnAnswerIsWholeWhateverFollowsTheRequest(t *testing.T) {
+	d := newDesk(t)
+	d.launch("old", 0)
+	for range 20 {
+		c, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(append([]byte("OPTIONS / RTSP/1.0\r\nCSeq: 1\r\n\r\n"), make([]byte, maxRequest)...)); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := io.ReadAll(c); err != nil || string(out) != "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n" {
+			t.Fatalf("got %q, %v", out, err)
+		}
+		c.Close()
+	}
+}
+
+func TestASealedRequestEndsWhereItSays(t *testing.T) {
+	d := newDesk(t)
+	v := vectors(t).Crypto[0]
+	key, _ := hex.DecodeString(v.Key)
+	if err := d.server.Pending.Add(launch.New(launch.Terms{Device: "one", CoreVer: 1}, launch.Key(key))); err != nil {
+		t.Fatal(err)
+	}
+	wire, _ := hex.DecodeString(v.Wire)
+	if out, err := read(bytes.NewReader(append(bytes.Clone(wire), 0))); !errors.Is(err, ErrMalformed) {
+		t.Errorf("with a byte more: %d bytes, %v", len(out), err)
+	}
+	if out := d.say(wire); len(out) == 0 {
+		t.Error("the same without it is not answered")
+	}
+}
+
+// TestRepeatsDoNotKeepALaunch: one that is asked for the same over and over ends when
+// its time is over.
+func TestRepeatsDoNotKeepALaunch(t *testing.T) {
+	d := newDesk(t)
+	d.server.Pending.For = 400 * time.Millisecond
+	l, key := d.launch("one", 1)
+	ended := time.After(5 * time.Second)
+	for seq := uint32(1); ; seq++ {
+		d.ask(key, seq, vectors(t).Exchanges[2].Request)
+		select {
+		case <-l.Done():
+			return
+		case <-ended:
+			t.Fatalf("it still waits after %d requests", seq)
+		default:
+		}
+	}
 }
 
 func TestStrangers(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -16,7 +17,8 @@ import (
 )
 
 const (
-	connTimeout    = 10 * time.Second // of a connection, from its accept to its end
+	connTimeout    = 10 * time.Second // of a connection, from its accept to its answer
+	closeTimeout   = time.Second      // for the client to close it then
 	maxConnections = 128
 )
 
@@ -49,6 +51,8 @@ type talk struct {
 	got       uint32     // the last number of a sealed request
 	setup     map[string]bool
 	announced bool
+	accepted  bool // the stream that was announced can be had
+	playing   bool
 }
 
 // Listen opens the port, ":48010" by custom. It is closed when Run returns.
@@ -90,11 +94,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// enter bounds a connection. It tells whether it may be served.
-func (s *Server) enter(c net.Conn) bool {
+// bound lets c live for d from now. It tells whether it may be served.
+func (s *Server) bound(c net.Conn, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || c.SetDeadline(time.Now().Add(connTimeout)) != nil {
+	if s.over || c.SetDeadline(time.Now().Add(d)) != nil {
 		return false
 	}
 	s.conns[c] = struct{}{}
@@ -111,7 +115,7 @@ func (s *Server) leave(c net.Conn) {
 // converse answers the one request of a connection. Who says nothing is told
 // nothing: clients look that way whether the port can be reached.
 func (s *Server) converse(c net.Conn) {
-	if !s.enter(c) {
+	if !s.bound(c, connTimeout) {
 		_ = c.Close() // it was told nothing
 		return
 	}
@@ -124,13 +128,28 @@ func (s *Server) converse(c net.Conn) {
 		return
 	}
 	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	if out := s.answer(b, from.Addr()); out != nil {
-		_, _ = c.Write(out) // who is gone by now does not get it
+	out := s.answer(b, from.Addr())
+	if out == nil {
+		return
+	}
+	if _, err := c.Write(out); err == nil { // who is gone by now does not get it
+		s.finish(c)
 	}
 }
 
+// finish tells the client that its answer is whole, and lets it close first: a
+// connection that is closed while something in it is unread is reset, and the answer
+// can be lost with it.
+func (s *Server) finish(c net.Conn) {
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || !s.bound(c, closeTimeout) {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c, maxRequest) // whatever it is, nobody answers it
+}
+
 // read reads one request, which is nothing when the client closes at once.
-func read(c net.Conn) ([]byte, error) {
+func read(c io.Reader) ([]byte, error) {
 	b := make([]byte, 0, 2048)
 	for {
 		var size int
@@ -142,6 +161,9 @@ func read(c net.Conn) ([]byte, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if size > 0 && len(b) > size && b[0]&0x80 != 0 {
+			return nil, ErrMalformed // the length of a sealed one is exact
 		}
 		if size > 0 && len(b) >= size {
 			return b[:size], nil
@@ -211,8 +233,11 @@ func (s *Server) reply(l *launch.Launch, text []byte, seq uint32) []byte {
 	r, err := parse(text)
 	out := response{status: 400}
 	if err == nil {
+		before := t.progress()
 		out = s.step(l, t, r)
-		s.Pending.Renew(l)
+		if t.progress() > before { // repeats do not let it wait for ever
+			s.Pending.Renew(l)
+		}
 	}
 	number := r.headers["cseq"]
 	if number == "" {
@@ -263,9 +288,10 @@ func (s *Server) step(l *launch.Launch, t *talk, r request) response {
 		}
 		return s.announce(l, t, r)
 	case "PLAY":
-		if !t.announced {
+		if !t.accepted {
 			return response{status: 455}
 		}
+		t.playing = true
 		return response{status: 200}
 	}
 	return response{status: 501}
@@ -282,7 +308,19 @@ func (s *Server) announce(l *launch.Launch, t *talk, r request) response {
 		s.Log.Warn("moonlight stream refused", "device", l.Device, "err", err)
 		return response{status: 503}
 	}
+	t.accepted = true
 	return response{status: 200}
+}
+
+// progress counts the steps that were done.
+func (t *talk) progress() int {
+	n := len(t.setup)
+	for _, done := range [...]bool{t.accepted, t.playing} {
+		if done {
+			n++
+		}
+	}
+	return n
 }
 
 // Close closes the port of a server that is not run.
