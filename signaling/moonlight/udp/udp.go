@@ -39,7 +39,7 @@ type Port struct {
 
 	out *ipv4.PacketConn
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards what follows; taken before a target's
 	targets map[string]*Target
 }
 
@@ -115,11 +115,7 @@ func (p *Port) hear(b []byte, from netip.AddrPort) {
 	case len(b) == pingSize:
 		t = p.targets[string(b[:payloadSize])]
 	case string(b) == legacyPing:
-		for _, other := range p.targets {
-			if other.legacy.IsValid() && other.legacy == from.Addr() {
-				t = other
-			}
-		}
+		t = p.legacyAt(from)
 	}
 	p.mu.Unlock()
 	if t == nil {
@@ -134,6 +130,32 @@ func (p *Port) hear(b []byte, from netip.AddrPort) {
 		close(t.found)
 	}
 	t.addr, t.dst = from, net.UDPAddrFromAddrPort(from)
+}
+
+// legacyAt is the target of a client without a payload that pings from there, nil for
+// none. Of several behind one address each keeps its own source: the next new source
+// is of one that was not heard of yet. When all were heard, a lone one has moved; of
+// several nobody knows which, and none is sent what is another's. mu is held.
+func (p *Port) legacyAt(from netip.AddrPort) (t *Target) {
+	var unheard *Target
+	n := 0
+	for _, other := range p.targets {
+		if !other.legacy.IsValid() || other.legacy != from.Addr() {
+			continue
+		}
+		n++
+		t = other
+		switch addr := other.Addr(); {
+		case addr == from:
+			return other
+		case !addr.IsValid():
+			unheard = other
+		}
+	}
+	if unheard != nil || n > 1 {
+		return unheard
+	}
+	return t
 }
 
 // Found is closed as soon as it is known where the client is.

@@ -124,6 +124,34 @@ func TestOldClientsAreFoundByAddress(t *testing.T) {
 	}
 }
 
+func TestOldClientsBehindOneAddressAreNotMixed(t *testing.T) {
+	p := &Port{targets: map[string]*Target{}}
+	home := netip.MustParseAddr("192.0.2.7")
+	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(home, port) }
+	enter := func(payload string) *Target {
+		target, err := p.Enter(payload, home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return target
+	}
+	first := enter(payload)
+	p.hear([]byte(legacyPing), at(1))
+	p.hear([]byte(legacyPing), at(2)) // the only one has moved
+	if first.Addr() != at(2) {
+		t.Fatalf("the only one is at %v", first.Addr())
+	}
+	second := enter("another payload.")
+	for range 20 { // in whatever order the targets are looked at
+		p.hear([]byte(legacyPing), at(3))
+		p.hear([]byte(legacyPing), at(2))
+		p.hear([]byte(legacyPing), at(4)) // somebody of the two, or a stranger
+		if first.Addr() != at(2) || second.Addr() != at(3) {
+			t.Fatalf("they are at %v and %v", first.Addr(), second.Addr())
+		}
+	}
+}
+
 func TestPace(t *testing.T) {
 	p := open(t)
 	target, err := p.Enter(payload, netip.Addr{})
