@@ -221,8 +221,15 @@ func (m moonPairings) Enter(ctx context.Context, id, pin string, person media.Pe
 	return err
 }
 
-// moonCodecs are those that Moonlight clients decode.
-var moonCodecs = []media.Codec{media.H264, media.H265, media.AV1}
+// moonCodecs are those that Moonlight clients decode and that can be encoded here.
+func (h *host) moonCodecs() (able []media.Codec) {
+	for _, codec := range []media.Codec{media.H264, media.H265, media.AV1} {
+		if _, err := h.encoders.Choose([]media.Codec{codec}); err == nil {
+			able = append(able, codec)
+		}
+	}
+	return able
+}
 
 // openMoonlight opens the door for Moonlight clients; nil when it stays closed.
 func (h *host) openMoonlight(persons *auth.Store) (*moonlight.Server, error) {
@@ -234,12 +241,7 @@ func (h *host) openMoonlight(persons *auth.Store) (*moonlight.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	var codecs []media.Codec
-	for _, codec := range moonCodecs {
-		if _, err := h.encoders.Choose([]media.Codec{codec}); err == nil {
-			codecs = append(codecs, codec)
-		}
-	}
+	codecs := h.moonCodecs()
 	if len(codecs) == 0 || codecs[0] != media.H264 {
 		h.log.Error("no encoder for H.264: Moonlight clients cannot play")
 		return nil, nil

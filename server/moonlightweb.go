@@ -9,6 +9,7 @@ import (
 	"fenrir/server/auth"
 	"fenrir/server/session"
 	"fenrir/signaling/browser"
+	"fenrir/signaling/moonlight"
 	"fenrir/signaling/moonlight/boxart"
 )
 
@@ -22,14 +23,17 @@ var _ mlweb.House = webHouse{}
 
 // mountMoonlightWeb is the handler of that page's interface by its path; none when it
 // is off.
-func (h *host) mountMoonlightWeb(persons *auth.Store, players *browser.Server) map[string]http.Handler {
+func (h *host) mountMoonlightWeb(persons *auth.Store, players *browser.Server, moon *moonlight.Server) map[string]http.Handler {
 	c := h.cfg.MoonlightWeb
 	if !c.Enabled {
 		return nil
 	}
 	door := &mlweb.Handler{
-		Prefix: c.Prefix, Page: c.PageDir, Name: moonName(h.cfg.Moonlight), Auth: persons, House: webHouse{h, players},
+		Prefix: c.Prefix, Page: c.PageDir, Name: moonName(h.cfg.Moonlight), Codecs: h.moonCodecs(), Auth: persons, House: webHouse{h, players},
 		CookieLifetime: h.cfg.Auth.CookieLifetime.Std(), Log: h.log,
+	}
+	if moon != nil {
+		door.HTTP, door.HTTPS = int(moon.HTTPAddr().Port()), int(moon.HTTPSAddr().Port())
 	}
 	return map[string]http.Handler{c.Prefix: door.Routes()}
 }

@@ -134,11 +134,11 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 		CookieLifetime: cfg.Auth.CookieLifetime.Std(), MetricsAccess: cfg.Metrics.Access,
 		Collectors: collectors(players, h), Events: &h.hub, Profiles: cfg.Debug.Pprof, Log: log,
 	}
-	door.Mounts = h.mountMoonlightWeb(persons, players)
 	moon, err := h.openMoonlight(persons)
 	if err != nil {
 		return err
 	}
+	door.Mounts = h.mountMoonlightWeb(persons, players, moon)
 	if moon != nil {
 		door.Pairings = moonPairings{moon.Pairings(), int(moon.HTTPAddr().Port())}
 	}

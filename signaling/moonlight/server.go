@@ -151,6 +151,9 @@ func (s *Server) Pairings() *pairing.Pending { return s.pairings }
 // HTTPAddr is the address of the port that people type.
 func (s *Server) HTTPAddr() netip.AddrPort { return s.http.HTTPAddr() }
 
+// HTTPSAddr is the address of the port for paired clients.
+func (s *Server) HTTPSAddr() netip.AddrPort { return s.http.HTTPSAddr() }
+
 // Run serves until ctx ends; then it says goodbye to all clients with the cause of
 // ctx if that is a *media.Cause, waits for them at most two seconds, and closes the
 // ports. The error tells what did not end, or what ended by itself.
@@ -172,7 +175,14 @@ func (s *Server) Run(ctx context.Context) error {
 	start(s.rtsp.Run)
 	start(s.http.Run)
 	if s.Discovery {
-		start((&discovery.Advertiser{Name: s.Host.Name, UniqueID: s.Identity.UniqueID, HTTP: s.HTTPAddr(), Log: s.Log}).Run)
+		known := discovery.Advertiser{Name: s.Host.Name, UniqueID: s.Identity.UniqueID, HTTP: s.HTTPAddr(), Log: s.Log}
+		start(func(ctx context.Context) error {
+			// Without it people type the address: nothing that ends the others.
+			if err := known.Run(ctx); err != nil {
+				s.Log.Error("moonlight clients of the local network do not find this host by themselves", "err", err)
+			}
+			return nil
+		})
 	}
 	var err error
 	select {

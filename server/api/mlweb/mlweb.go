@@ -12,10 +12,11 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -62,6 +63,8 @@ type House interface {
 type Handler struct {
 	Prefix         string // "/moonlight-web", without a slash at its end
 	Name           string // of the host
+	HTTP, HTTPS    int    // Moonlight's ports, 0 where that door is closed
+	Codecs         []media.Codec
 	Page           string // folder with the page's files; "" for none
 	Auth           *auth.Store
 	House          House
@@ -245,10 +248,24 @@ func (h *Handler) getRole(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"role": map[string]any{
 		"id": roleID(r), "name": roleName(r), "ty": roleName(r), "default_settings": map[string]any{},
 		"permissions": map[string]any{
-			"allow_add_hosts": false, "maximum_bitrate_kbps": nil, "allow_codec_h264": true, "allow_codec_h265": true, "allow_codec_av1": true,
+			"allow_add_hosts": false, "maximum_bitrate_kbps": nil, "allow_codec_h264": slices.Contains(h.Codecs, media.H264),
+			"allow_codec_h265": slices.Contains(h.Codecs, media.H265), "allow_codec_av1": slices.Contains(h.Codecs, media.AV1),
 			"allow_hdr": false, "allow_transport_webrtc": true, "allow_transport_websockets": false,
 		},
 	}})
+}
+
+// lumaPixels is what hosts with H.265 say of it.
+const lumaPixels = 1869449984
+
+// modes are the codecs as Moonlight's bits, of 8 bits a sample.
+func modes(codecs []media.Codec) (bits int) {
+	for codec, bit := range map[media.Codec]int{media.H264: 0x1, media.H265: 0x100, media.AV1: 0x10000} {
+		if slices.Contains(codecs, codec) {
+			bits |= bit
+		}
+	}
+	return bits
 }
 
 // host is the one that there is.
@@ -260,9 +277,17 @@ func (h *Handler) host(r *http.Request, detailed bool) map[string]any {
 	}
 	out := map[string]any{"host_id": hostID, "owner": "Global", "name": h.Name, "paired": "Paired", "server_state": state}
 	if detailed {
+		address, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			address = r.Host
+		}
+		pixels := 0
+		if slices.Contains(h.Codecs, media.H265) {
+			pixels = lumaPixels
+		}
 		for k, v := range map[string]any{
-			"address": strings.Split(r.Host, ":")[0], "http_port": 47989, "https_port": 47984, "external_port": nil, "version": "7.1.431.-1", "gfe_version": "3.23.0.74",
-			"unique_id": h.Name, "mac": nil, "local_ip": "127.0.0.1", "current_game": running, "max_luma_pixels_hevc": 0, "server_codec_mode_support": 1,
+			"address": address, "http_port": h.HTTP, "https_port": h.HTTPS, "external_port": nil, "version": "7.1.431.-1", "gfe_version": "3.23.0.74",
+			"unique_id": h.Name, "mac": nil, "local_ip": address, "current_game": running, "max_luma_pixels_hevc": pixels, "server_codec_mode_support": modes(h.Codecs),
 		} {
 			out[k] = v
 		}

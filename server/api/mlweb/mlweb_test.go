@@ -75,7 +75,7 @@ func open(t *testing.T) (*page, *fakeHouse) {
 		t.Fatal(err)
 	}
 	house := &fakeHouse{}
-	h := &Handler{Prefix: "/ml", Name: "wolf", Page: files, Auth: store, House: house, CookieLifetime: time.Hour, Log: slog.New(slog.DiscardHandler)}
+	h := &Handler{Prefix: "/ml", Name: "wolf", HTTP: 47989, HTTPS: 47984, Codecs: []media.Codec{media.H264, media.AV1}, Page: files, Auth: store, House: house, CookieLifetime: time.Hour, Log: slog.New(slog.DiscardHandler)}
 	r := chi.NewRouter()
 	r.Mount("/ml", h.Routes())
 	return &page{t: t, h: r}, house
@@ -162,7 +162,7 @@ func TestWhatThePageAsks(t *testing.T) {
 		t.Errorf("the user is %v", u)
 	}
 	role, _ := object(t, p.want(http.StatusOK, "GET", "/api/role", ""))["role"].(map[string]any)
-	if !slices.Equal(keys(role), []string{"default_settings", "id", "name", "permissions", "ty"}) || len(keys(role["permissions"])) != 8 {
+	if !slices.Equal(keys(role), []string{"default_settings", "id", "name", "permissions", "ty"}) || len(keys(role["permissions"])) != 8 || role["permissions"].(map[string]any)["allow_codec_h265"] != false {
 		t.Errorf("the role is %v", role)
 	}
 
@@ -176,7 +176,7 @@ func TestWhatThePageAsks(t *testing.T) {
 		t.Errorf("hosts are %v", hosts)
 	}
 	host, _ := object(t, p.want(http.StatusOK, "GET", "/api/host?host_id=1", ""))["host"].(map[string]any)
-	if len(host) != 17 || host["current_game"] != float64(Number("zoo")) {
+	if len(host) != 17 || host["current_game"] != float64(Number("zoo")) || host["https_port"] != 47984.0 || host["server_codec_mode_support"] != float64(0x10001) || host["max_luma_pixels_hevc"] != 0.0 {
 		t.Errorf("the host is %v", host)
 	}
 	p.want(http.StatusNotFound, "GET", "/api/host?host_id=2", "")

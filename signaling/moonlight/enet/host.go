@@ -23,6 +23,8 @@ const (
 	defaultMost    = 256
 	defaultPatient = 10 * time.Second
 
+	maxErrors = 100 // of reading, one after the other, until the port is given up
+
 	verifyTimeout = 5 * time.Second        // from a connect to the first sign that our answer came
 	pingAfter     = 500 * time.Millisecond // without anything sent
 	leaveTimeout  = time.Second            // from a disconnect to its acknowledgement
@@ -101,17 +103,19 @@ func (h *Host) Serve(ctx context.Context) error {
 func (h *Host) read(ctx context.Context) error {
 	buf := make([]byte, maxDatagram+1)
 	var commands [maxCommands]parsed
-	for {
+	for bad := 0; ; {
 		n, from, err := h.Conn.ReadFromUDPAddrPort(buf)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
 		if err != nil {
-			continue // what an earlier datagram of ours met on its way; the port is good
+			// One may be what an earlier datagram of ours met on its way.
+			if bad++; bad > maxErrors || errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			continue
 		}
+		bad = 0
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		h.send(h.handle(buf[:n], from, commands[:0]))
 	}

@@ -304,7 +304,10 @@ func (s *Server) announce(l *launch.Launch, t *talk, r request) response {
 		return response{status: 451}
 	}
 	t.announced = true
-	if err := s.Announced(l, c); err != nil {
+	t.mu.Unlock() // one that comes meanwhile is told that it is not its turn
+	err = s.Announced(l, c)
+	t.mu.Lock()
+	if err != nil {
 		s.Log.Warn("moonlight stream refused", "device", l.Device, "err", err)
 		return response{status: 503}
 	}

@@ -27,6 +27,7 @@ const (
 // Bounds.
 const (
 	maxTargets = 1024
+	maxErrors  = 100     // of reading, one after the other, until the port is given up
 	sendBuffer = 4 << 20 // bytes, as far as the kernel allows
 )
 
@@ -93,17 +94,20 @@ func (p *Port) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = p.Conn.SetReadDeadline(time.Unix(1, 0)) }) // only a closed one refuses
 	defer stop()
 	b := make([]byte, pingSize+1)
-	for {
+	for bad := 0; ; {
 		n, from, err := p.Conn.ReadFromUDPAddrPort(b)
 		if ctx.Err() != nil {
 			return p.Conn.Close()
 		}
-		if errors.Is(err, net.ErrClosed) {
-			return err
+		if err != nil {
+			// One may be what an earlier datagram of ours met on its way.
+			if bad++; bad > maxErrors || errors.Is(err, net.ErrClosed) {
+				return errors.Join(err, p.Conn.Close())
+			}
+			continue
 		}
-		if err == nil {
-			p.hear(b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
-		}
+		bad = 0
+		p.hear(b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
 	}
 }
 

@@ -36,6 +36,8 @@ export class Devices {
   readonly #paired = h("div", { class: "rows" });
   readonly #rows = new Map<string, HTMLElement>();
   #timer = 0;
+  #looking = false;
+  #troubled = false;
 
   constructor(parts: DevicesParts) {
     this.#parts = parts;
@@ -52,11 +54,17 @@ export class Devices {
   }
 
   async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
     try {
       this.#draw(await this.#parts.api.moonlight());
+      this.#troubled = false;
     } catch (error) {
-      window.clearInterval(this.#timer);
-      this.#parts.failed(error);
+      // It goes on: the server may only be starting anew. Once is enough to say so.
+      if (!this.#troubled || asApiError(error).status === 401) this.#parts.failed(error);
+      this.#troubled = true;
+    } finally {
+      this.#looking = false;
     }
   }
 
