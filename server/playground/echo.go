@@ -6,14 +6,12 @@ import (
 	"io"
 	"math"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"fenrir/media"
 	"fenrir/media/input/keysym"
 	"fenrir/server/playground/xwin"
 
-	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
 )
 
@@ -96,8 +94,9 @@ type echo struct {
 	sumY    float64
 	x, y    int
 	raw     *xwin.RawMotion // not yet known whether relative
-	rawAt   media.Stamp
-	changed bool // since the title was written
+	raws    uint32          // of raw motions there were so many
+	fenced  uint32          // and so many when the last fence was asked for
+	changed bool            // since the title was written
 	recent  []string
 }
 
@@ -260,16 +259,17 @@ func (e *echo) buttonRelease(ev xproto.ButtonReleaseEvent) {
 	e.mark(StripButtonUp, uint32(b), fmt.Sprintf("button-%d", b))
 }
 
-// motion takes pointer motion in, raw or not. The X server says the position in
-// raw events of absolute devices, and sends them before the pointer's own motion:
-// what the pointer does then decides which it was.
-func (e *echo) motion(ev xgb.Event, width, height int) {
-	if r, ok := xwin.AsRawMotion(ev); ok {
-		e.settle(e.x, e.y, width, height)
-		e.raw, e.rawAt = &r, media.Now()
-		return
-	}
-	m := ev.(xproto.MotionNotifyEvent)
+// rawMotion takes raw motion in. The X server says the position in raw events of
+// absolute devices, and sends them before the pointer's own motion: what the
+// pointer does then decides which it was.
+func (e *echo) rawMotion(r xwin.RawMotion, width, height int) {
+	e.settle(e.x, e.y, width, height)
+	e.raw = &r
+	e.raws++
+}
+
+// motion takes the pointer's own motion in.
+func (e *echo) motion(m xproto.MotionNotifyEvent, width, height int) {
 	e.settle(int(m.RootX), int(m.RootY), width, height)
 	e.move(m.RootX, m.RootY)
 	e.note(Event{Kind: KindMotion, Time: uint32(m.Time), State: m.State})
@@ -297,9 +297,20 @@ func (e *echo) settle(x, y, width, height int) {
 
 func (e *echo) move(x, y int16) { e.x, e.y = int(x), int(y) }
 
-// settleLate decides on raw motion that nothing followed: the pointer stood at an edge.
-func (e *echo) settleLate(width, height int) {
-	if e.raw != nil && media.Now().Sub(e.rawAt) > 4*time.Millisecond {
+// unsettled tells, once for each, of raw motion that nothing has followed so far:
+// perhaps the pointer stands at an edge, perhaps what follows is on its way. A
+// fence behind it tells these apart, which no clock can.
+func (e *echo) unsettled() (number uint32, ok bool) {
+	if e.raw == nil || e.fenced == e.raws {
+		return 0, false
+	}
+	e.fenced = e.raws
+	return e.raws, true
+}
+
+// passed decides on that raw motion: nothing came between it and its fence.
+func (e *echo) passed(number uint32, width, height int) {
+	if number == e.raws {
 		e.settle(e.x, e.y, width, height)
 	}
 }

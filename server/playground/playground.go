@@ -232,7 +232,9 @@ func (p *player) loop(ctx context.Context, ticks *clock) error {
 func (p *player) tick(missed int) error {
 	p.skipped += uint64(missed)
 	p.scenes.step(p, 1+missed)
-	p.echo.settleLate(p.win.Width, p.win.Height)
+	if number, ok := p.echo.unsettled(); ok {
+		p.win.Fence(number)
+	}
 	if p.echo.changed {
 		p.echo.changed = false
 		title := p.echo.title(p.mode)
@@ -332,8 +334,14 @@ func (p *player) handle(ev xgb.Event) error {
 		p.echo.buttonRelease(e)
 	case xproto.ExposeEvent:
 		p.visible, p.dirty = flat{}, true
-	case xproto.MotionNotifyEvent, xproto.ClientMessageEvent:
-		p.echo.motion(ev, p.win.Width, p.win.Height)
+	case xproto.MotionNotifyEvent:
+		p.echo.motion(e, p.win.Width, p.win.Height)
+	case xproto.ClientMessageEvent:
+		if r, ok := xwin.AsRawMotion(ev); ok {
+			p.echo.rawMotion(r, p.win.Width, p.win.Height)
+		} else if number, ok := xwin.AsFence(ev); ok {
+			p.echo.passed(number, p.win.Width, p.win.Height)
+		}
 	case xproto.FocusInEvent:
 		p.echo.note(Event{Kind: KindFocus, Detail: "in"})
 	case xproto.FocusOutEvent:

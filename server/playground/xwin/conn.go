@@ -295,3 +295,27 @@ func AsRawMotion(ev xgb.Event) (RawMotion, bool) {
 		Time: xproto.Timestamp(d[2]),
 	}, true
 }
+
+// fenceType is the Type of the client messages that Fence sends; it is no atom either.
+const fenceType = xproto.Atom(0x1ffffffd)
+
+// Fence has the server send a message with this number behind every event that
+// it sent so far; AsFence recognises it. Does not block.
+func (w *Window) Fence(number uint32) {
+	m := xproto.ClientMessageEvent{
+		Format: 32,
+		Window: w.ID,
+		Type:   fenceType,
+		Data:   xproto.ClientMessageDataUnionData32New([]uint32{number, 0, 0, 0, 0}),
+	}
+	xproto.SendEvent(w.X, false, w.ID, xproto.EventMaskNoEvent, string(m.Bytes()))
+}
+
+// AsFence recognises a message of Fence among the events of a Window.
+func AsFence(ev xgb.Event) (number uint32, ok bool) {
+	m, ok := ev.(xproto.ClientMessageEvent)
+	if !ok || m.Type != fenceType || m.Format != 32 || len(m.Data.Data32) < 1 {
+		return 0, false
+	}
+	return m.Data.Data32[0], true
+}
