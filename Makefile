@@ -81,7 +81,7 @@ test: install-test lint build test-unit test-web test-e2e ## everything: lint, u
 .PHONY: test-unit
 test-unit: ## unit and integration tests with the race detector
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v -e /e2e -e media/pipeline$$)
-	$(GO) test -timeout 20m ./media/pipeline
+	scripts/test-once-more.sh ./media/pipeline -timeout 20m
 	$(GO) test -race -timeout 20m -run '$(UNHURRIED)' ./media/pipeline
 
 .PHONY: test-web
@@ -92,7 +92,7 @@ test-web: ## types and tests of the page
 .PHONY: test-e2e
 test-e2e: ## the built binary in a real browser
 	$(GO) build -tags faults -o bin/fenrir-faults ./server
-	FENRIR_FAULTS_BIN=$(CURDIR)/bin/fenrir-faults FENRIR_BIN=$(CURDIR)/bin/fenrir $(GO) test -tags e2e -count=1 -timeout 40m ./e2e
+	FENRIR_FAULTS_BIN=$(CURDIR)/bin/fenrir-faults FENRIR_BIN=$(CURDIR)/bin/fenrir scripts/test-once-more.sh ./e2e -tags e2e -count=1 -timeout 40m
 
 .PHONY: chaos
 chaos: install-test build ## what clients, networks and native code can do to us, in full (docs/reliability.md)
