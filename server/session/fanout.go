@@ -53,7 +53,8 @@ type Reader struct {
 // NewReader subscribes. A video reader first gets a key frame, which is asked
 // for at once. The caller closes the Reader.
 func (f *Fanout) NewReader() *Reader {
-	r := &Reader{of: f, wake: make(chan struct{}, 1), needKey: f.kind == media.Video}
+	first := f.kind == media.Video
+	r := &Reader{of: f, wake: make(chan struct{}, 1), needKey: first}
 	f.mu.Lock()
 	if f.closed != nil {
 		r.closed = f.closed
@@ -61,7 +62,7 @@ func (f *Fanout) NewReader() *Reader {
 		f.readers[r] = struct{}{}
 	}
 	f.mu.Unlock()
-	if r.needKey {
+	if first {
 		f.askKey()
 	}
 	return r
