@@ -76,11 +76,12 @@ func (s *Session) rest(r *rung) {
 	r.cancel(errUnwatched)
 }
 
-// startRung adds an encoder, which makes the sound a as well if nobody does yet.
-// Called with mu held.
-func (s *Session) startRung(choice Choice, wish media.VideoWish, a *sound) *rung {
+// startRung adds an encoder, which makes the sound a as well if nobody does yet and
+// begins at kbps. Called with mu held.
+func (s *Session) startRung(choice Choice, wish media.VideoWish, a *sound, kbps int) *rung {
 	r := s.newRung(choice)
 	r.wish = wish
+	r.kbps = min(kbps, s.maxKbps)
 	r.fps = r.bound(s.fps)
 	s.carry(r, a)
 	s.launch(r)

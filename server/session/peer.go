@@ -131,7 +131,7 @@ func (s *Session) streamsFor(spec media.PeerSpec) (*rung, *sound, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := s.rungFor(spec.Codecs, spec.Video, a)
+	r, err := s.rungFor(spec, a)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -141,21 +141,26 @@ func (s *Session) streamsFor(spec media.PeerSpec) (*rung, *sound, error) {
 
 // rungFor finds the encoder for a peer: one that runs already if it makes the
 // picture that the peer wants in a codec that it decodes, else the best one, which
-// makes the sound a as well if nobody does yet. Called with mu held.
-func (s *Session) rungFor(codecs []media.Codec, wish media.VideoWish, a *sound) (*rung, error) {
+// makes the sound a as well if nobody does yet. It begins at the bitrate of a peer
+// whose path nobody measures, and never has to be told another. Called with mu held.
+func (s *Session) rungFor(spec media.PeerSpec, a *sound) (*rung, error) {
 	for _, r := range s.rungs {
-		if !r.resting && !r.voice && r.wish == wish && slices.Contains(codecs, r.choice.Encoder.Codec) {
+		if !r.resting && !r.voice && r.wish == spec.Video && slices.Contains(spec.Codecs, r.choice.Encoder.Codec) {
 			return r, nil
 		}
 	}
-	choice, err := s.encoders.Choose(codecs)
+	choice, err := s.encoders.Choose(spec.Codecs)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.makeRoom(); err != nil {
 		return nil, err
 	}
-	return s.startRung(choice, wish, a), nil
+	kbps := s.cfg.StartKbps
+	if spec.Unmeasured && spec.MaxKbps > 0 {
+		kbps = max(spec.MaxKbps, s.cfg.MinKbps)
+	}
+	return s.startRung(choice, spec.Video, a, kbps), nil
 }
 
 func (p *Peer) state() media.PeerState {

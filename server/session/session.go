@@ -170,7 +170,7 @@ func New(parent context.Context, id ID, req Request, cfg Config, parts Parts, en
 	s.Go("devices", s.runDevices)
 	s.Go("clock", s.runClock)
 	s.mu.Lock()
-	s.startRung(choice, first.Video, a) // before the first peer comes: its libraries load while the display starts
+	s.startRung(choice, first.Video, a, s.cfg.StartKbps) // before the first peer comes: its libraries load while the display starts
 	s.mu.Unlock()
 	go s.teardown() // ends with the session: this is what closes done
 	s.log.Info("session started", "app", req.App.ID, "owner", req.Owner.ID, "width", req.Width, "height", req.Height, "fps", req.FPS)
