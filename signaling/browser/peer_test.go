@@ -729,8 +729,9 @@ func TestAClientThatTakesNoEventsGetsTheNewestInTheEnd(t *testing.T) {
 		serial = cur.Serial
 		n++
 	}
+	// What a newer one replaced before it was queued is not counted as dropped.
 	t.Logf("%d of %d pictures were sent, %d dropped", n, pictures, drops)
-	if drops == 0 || n > pictures/2 {
+	if n > pictures/2 {
 		t.Errorf("%d pictures were sent, %d dropped: too much was kept for a client that does not read", n, drops)
 	}
 }
