@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -378,26 +377,4 @@ func (h *Handler) getConfig(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/javascript")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(append(append([]byte("window.__CONFIG_JS__ = "), b...), ";\n"...)) // the client may be gone
-}
-
-// pagePolicy is what that page needs: its own files, decoders in WebAssembly, and
-// styles that it writes itself.
-const pagePolicy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob: mediastream:; " +
-	"connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-
-func (h *Handler) getPage(w http.ResponseWriter, r *http.Request) {
-	if h.Page == "" {
-		w.WriteHeader(http.StatusNotFound)
-		return
-	}
-	root, err := os.OpenRoot(h.Page)
-	if err != nil {
-		h.Log.ErrorContext(r.Context(), "moonlight-web: page", "err", err)
-		w.WriteHeader(http.StatusNotFound)
-		return
-	}
-	defer root.Close()
-	w.Header().Set("Content-Security-Policy", pagePolicy)
-	w.Header().Set("Cache-Control", "no-cache")
-	http.StripPrefix(h.Prefix, http.FileServerFS(root.FS())).ServeHTTP(w, r)
 }

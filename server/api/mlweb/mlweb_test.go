@@ -4,8 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -225,5 +230,26 @@ func TestThePageStaysInItsFolder(t *testing.T) {
 		if resp := p.call("GET", path, ""); resp.StatusCode == http.StatusOK {
 			t.Errorf("%s is served", path)
 		}
+	}
+}
+
+// TestScriptsInThePageAreAllowed: those that stand in the document, by their hash, as
+// the browser computes it.
+func TestScriptsInThePageAreAllowed(t *testing.T) {
+	files := fstest.MapFS{
+		"index.html":      {Data: []byte("<!DOCTYPE html><title>x</title><script src=\"./a.js\"></script><script>let a = 1 < 2;\r\n</script><style>b{}</style>")},
+		"deep/index.html": {Data: []byte("<p>alert(1)</p><script>\n</script>")},
+		"a.js":            {Data: []byte("<script>alert(1)</script>")},
+	}
+	sum := sha256.Sum256([]byte("let a = 1 < 2;\n"))
+	want := " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	for path, n := range map[string]int{"/": 1, "/index.html": 1, "": 1, "/deep/": 0, "/a.js": 0} {
+		got, err := inlineScripts(files, path)
+		if err != nil || len(got) != n || n > 0 && got[0] != want {
+			t.Errorf("%q: %q, %v, want %d of %s", path, got, err, n, want)
+		}
+	}
+	if _, err := inlineScripts(files, "/../index.html.html"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a document that is not there: %v", err)
 	}
 }
