@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -79,9 +78,6 @@ func (m moonDevices) Find(_ context.Context, c *x509.Certificate) (nvhttp.Device
 	}
 	return nvhttp.Device{ID: d.ID, Name: d.Name, Person: media.PersonRef{ID: string(d.Person.ID), Name: d.Person.Name}}, nil
 }
-
-// Seen implements nvhttp.Devices. Find has noted the time already.
-func (m moonDevices) Seen(string, netip.Addr) {}
 
 // Forget implements nvhttp.Devices.
 func (m moonDevices) Forget(_ context.Context, id string) error {

@@ -74,7 +74,6 @@ func (house) Add(context.Context, pairing.Device) error { return nil }
 func (house) Find(context.Context, *x509.Certificate) (nvhttp.Device, error) {
 	return nvhttp.Device{}, nvhttp.ErrUnknown
 }
-func (house) Seen(string, netip.Addr)                                         {}
 func (house) Forget(context.Context, string) error                            { return nil }
 func (house) List(context.Context, media.PersonRef) ([]nvhttp.Program, error) { return nil, nil }
 func (house) Icon(context.Context, media.PersonRef, string) ([]byte, error)   { return nil, nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"net/netip"
 
 	"fenrir/media"
 	"fenrir/signaling/moonlight/pairing"
@@ -29,11 +28,9 @@ type Devices interface {
 	// Find is the device that presents this certificate: pairing.KeyID finds it, and
 	// the certificate is the one that was remembered, byte for byte (c.Raw). Any
 	// difference, and a device whose person is gone or may not log in any more, is
-	// ErrUnknown. Dates and chains are not looked at.
+	// ErrUnknown. Dates and chains are not looked at. It is called for each request,
+	// several a second, and is where the house may note that the device was there.
 	Find(ctx context.Context, c *x509.Certificate) (Device, error)
-	// Seen tells that the device asked for something just now. It is called for each
-	// request, several a second, and does not block.
-	Seen(id string, from netip.Addr)
 	// Forget ends the trust in a device because the device itself asks for it. One
 	// that is not known is no error.
 	Forget(ctx context.Context, id string) error

@@ -23,7 +23,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -51,7 +50,6 @@ var (
 type house struct {
 	mu       sync.Mutex // guards what follows
 	devices  map[string]pairing.Device
-	seen     map[string]netip.Addr
 	programs map[string][]Program // by person
 	icons    map[string][]byte
 	asked    int // for icons
@@ -86,12 +84,6 @@ func (h *house) Find(_ context.Context, c *x509.Certificate) (Device, error) {
 		return Device{}, ErrUnknown
 	}
 	return Device{ID: id, Name: d.Name, Person: d.Person}, nil
-}
-
-func (h *house) Seen(id string, from netip.Addr) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.seen[id] = from
 }
 
 func (h *house) Forget(_ context.Context, id string) error {
@@ -182,7 +174,7 @@ type door struct {
 func open(t testing.TB) *door {
 	t.Helper()
 	h := &house{
-		devices: map[string]pairing.Device{}, seen: map[string]netip.Addr{}, icons: map[string][]byte{},
+		devices: map[string]pairing.Device{}, icons: map[string][]byte{},
 		programs: map[string][]Program{
 			ada.ID: {{ID: "zoo", Title: "Zoo & <more>", Picture: "z1"}, {ID: "chess", Title: "Chess"}},
 			bob.ID: {{ID: "chess", Title: "Chess"}, {ID: "pong", Title: "Pong"}},

@@ -279,11 +279,7 @@ func (s *Server) device(ctx context.Context, r *request) (Device, error) {
 	if r.cert == nil {
 		return Device{}, ErrUnknown
 	}
-	d, err := s.Devices.Find(ctx, r.cert)
-	if err == nil {
-		s.Devices.Seen(d.ID, r.from)
-	}
-	return d, err
+	return s.Devices.Find(ctx, r.cert)
 }
 
 // unknown answers who is not paired, or whom a fault of ours keeps from being found.
