@@ -406,6 +406,7 @@ func grid() (cells []cell) {
 		cell{name: "20 ms, jitter 30 ms", shape: route.Shape{Delay: 10 * ms, Jitter: 30 * ms}, takes: 20 * time.Second},
 		cell{name: "Wi-Fi: 80 ms still every 523 ms", shape: route.Shape{Delay: 10 * ms, Every: 523 * ms, Hold: 80 * ms}, takes: 20 * time.Second},
 		cell{name: "40 → 3 Mbit/s", shape: route.Shape{Delay: 10 * ms, Rate: 40_000_000}, steps: []step{{5 * time.Second, 3_000_000}}, takes: 20 * time.Second},
+		cell{name: "8 → 2 Mbit/s", shape: route.Shape{Delay: 10 * ms, Rate: 8_000_000}, steps: []step{{3 * time.Second, 2_000_000}}, takes: 13 * time.Second},
 		cell{name: "8 → 2 → 0.8 → 8 Mbit/s", shape: route.Shape{Delay: 10 * ms, Rate: 8_000_000},
 			steps: []step{{5 * time.Second, 2_000_000}, {20 * time.Second, 800_000}, {35 * time.Second, 8_000_000}}, takes: 55 * time.Second},
 		cell{name: "10 Mbit/s, steady", shape: route.Shape{Delay: 10 * ms, Rate: 10_000_000}, takes: 60 * time.Second},

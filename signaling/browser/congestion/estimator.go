@@ -66,6 +66,8 @@ type Estimator struct {
 	lossSince  media.Stamp
 	loss       float64 // of the last window
 	lossMean   float64 // over about a second
+	lossStray  float64 // the same without what a full queue lost
+	crowded    bool    // a queue stood on the path in this window
 	lossBase   float64 // what is lost whatever is sent
 	lossTrial  struct {
 		at        media.Stamp // when less was sent to see what comes of it; 0 when there is none
@@ -146,6 +148,14 @@ func (e *Estimator) RTT() time.Duration { return e.rtt }
 // Loss is the share of packets lost, 0…1, over about a second.
 func (e *Estimator) Loss() float64 { return e.lossMean }
 
+// Stray is the share of packets lost, 0…1, over about a second, that no queue on
+// the path explains. Parity and copies help against those; what a full queue
+// loses they make worse.
+func (e *Estimator) Stray() float64 { return e.lossStray }
+
+// Queue is what each of the last frames waited on the path, at least.
+func (e *Estimator) Queue() time.Duration { return e.backlog.least() }
+
 // Blind tells that nothing shows whether the path carries more than the little
 // that is estimated. Above it, pictures that move make trains by themselves.
 func (e *Estimator) Blind(now media.Stamp) bool {
@@ -218,6 +228,7 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 		e.trains.add(p, at, now)
 	}
 	e.sent.acked()
+	e.crowded = e.crowded || e.backlog.least() > drainFrom
 	if gone >= floodPackets && float64(gone) > floodShare*float64(len(arrivals)) && now.Sub(e.flooded) > floodGap {
 		e.floods++
 		e.flooded = now
@@ -408,6 +419,10 @@ func (e *Estimator) updateLoss(now media.Stamp) {
 		*v += (e.loss - *v) * (1 - math.Exp(-passed.Seconds()/over.Seconds()))
 	}
 	follow(&e.lossMean, lossMeanTime)
+	if !e.crowded {
+		follow(&e.lossStray, lossMeanTime)
+	}
+	e.crowded = false
 	base := e.lossBase
 	if e.lossMean < e.lossBase {
 		follow(&e.lossBase, lossBaseDown)

@@ -27,10 +27,11 @@ type sender struct {
 }
 
 type trace struct {
-	at       time.Duration
-	estimate float64
-	sent     float64 // bit/s over the last second
-	delay    time.Duration
+	at          time.Duration
+	estimate    float64
+	sent        float64 // bit/s over the last second
+	delay       time.Duration
+	loss, stray float64
 }
 
 // simulate runs the estimator over l for a time and returns a sample for each 100 ms.
@@ -132,7 +133,7 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 		}
 		if t%(100*time.Millisecond) == 0 {
 			e.Tick(begin.Add(t))
-			out = append(out, trace{at: t, estimate: float64(e.Bitrate()), sent: float64(sentBytes) * 80, delay: maxDelay})
+			out = append(out, trace{at: t, estimate: float64(e.Bitrate()), sent: float64(sentBytes) * 80, delay: maxDelay, loss: e.Loss(), stray: e.Stray()})
 			maxDelay, sentBytes = 0, 0
 		}
 	}
@@ -251,6 +252,29 @@ func TestADropOfTheLinkIsFollowedAtOnce(t *testing.T) {
 	t.Logf("20 s after the link came back: %.1f of 12 Mbit/s", mean(back, estimate)/1e6)
 	if m := mean(back, estimate); m < 6e6 {
 		t.Errorf("20 s after the link came back the estimate is %.1f of 12 Mbit/s", m/1e6)
+	}
+}
+
+// Parity and copies of what a full queue lost would only fill it more.
+func TestLossesOfAFullQueueAreNoStrays(t *testing.T) {
+	stray := func(x trace) float64 { return x.stray }
+	loss := func(x trace) float64 { return x.loss }
+	falling := link{delay: 10 * time.Millisecond, queue: 200 * time.Millisecond, rate: func(t time.Duration) float64 {
+		if t > 8*time.Second {
+			return 2e6
+		}
+		return 8e6
+	}}
+	after := between(simulate(bounds, falling, sender{fps: 60, share: full}, 12*time.Second), 8*time.Second, 12*time.Second)
+	lost, strays := percentile(after, 1, loss), percentile(after, 1, stray)
+	t.Logf("after a fall: %.3f lost, %.3f strays at most", lost, strays)
+	if lost < 0.02 || strays > 0.004 {
+		t.Errorf("after a fall %.3f lost and %.3f strays at most, want some and none", lost, strays)
+	}
+	lossy := link{rate: constant(10e6), delay: 15 * time.Millisecond, queue: 300 * time.Millisecond, loss: 0.05}
+	steady := between(simulate(bounds, lossy, sender{fps: 60, share: full}, 30*time.Second), 5*time.Second, 30*time.Second)
+	if m := mean(steady, stray); m < 0.04 || m > 0.06 {
+		t.Errorf("of 5 %% random loss %.3f are strays", m)
 	}
 }
 

@@ -26,6 +26,8 @@ const (
 	minParity  = 0.06                  // parity packets for each packet
 	maxParity  = 0.5
 
+	fullQueue = 50 * time.Millisecond // with a flood: the path carries less than before
+
 	costPackets = 100 // until the cost of repair is looked at again
 
 	minPace   = 5_000_000 // bit/s
@@ -46,21 +48,24 @@ func (p *Peer) tune() {
 	now, r := time.Now(), &p.repair
 	path := p.path.Report()
 	if path.Floods != r.floods {
-		// Asking for all of it again would take what the path has not got.
+		// Sending all of it again would take what the path has not got.
 		r.floods = path.Floods
+		if path.Queue > fullQueue {
+			p.resend.Forget()
+		}
 		p.att.RequestKeyFrame()
 	}
 	if !path.Known || now.Sub(r.at) < tuneGap {
 		return
 	}
 	r.at = now
-	r.lossy = path.Loss > lossBegins || r.lossy && path.Loss > lossEnds
+	r.lossy = path.Stray > lossBegins || r.lossy && path.Stray > lossEnds
 
 	rtt := path.RTT
 	if reported := time.Duration(p.rtt.Load()); reported > 0 {
 		rtt = min(rtt, reported)
 	}
-	hold, parity, copies := mend(path.Loss, rtt, r.lossy, p.video.Repairs())
+	hold, parity, copies := mend(path.Stray, rtt, r.lossy, p.video.Repairs())
 	if sent := float64(path.Packets - r.seen.Packets); sent >= costPackets {
 		mended := float64(path.Parity - r.seen.Parity + path.Resent - r.seen.Resent)
 		r.cost += (mended/sent - r.cost) / 4

@@ -50,6 +50,7 @@ type Responder struct {
 
 	tuning  atomic.Pointer[Tuning]
 	budget  bucket
+	gone    atomic.Int64 // the media.Stamp before which nothing is sent again
 	refused atomic.Uint64
 	onLoss  func()
 }
@@ -70,6 +71,10 @@ func (r *Responder) Tune(t Tuning) {
 	t.Copies = max(t.Copies, 1)
 	r.tuning.Store(&t)
 }
+
+// Forget makes that nothing of what was sent so far is sent again: something new
+// replaces it. Those who ask for it get no answer.
+func (r *Responder) Forget() { r.gone.Store(int64(media.Now())) }
 
 // Refused is how many packets were asked for that could not be sent again: too
 // old, or beyond the budget.
@@ -149,7 +154,7 @@ func (r *Responder) Pad(ssrc uint32, n int, a interceptor.Attributes) {
 	now := media.Now()
 	last := s.last()
 	for i := range n {
-		h, payload, _, ok := s.again(last-uint16(i), now, 0, buf)
+		h, payload, _, ok := s.again(last-uint16(i), now, 0, 0, buf)
 		if !ok {
 			return
 		}
@@ -172,7 +177,7 @@ func (r *Responder) answer(nack *rtcp.TransportLayerNack, buf []byte) {
 		pair.Range(func(seq uint16) bool {
 			now := media.Now()
 			for range t.Copies {
-				h, payload, known, ok := s.again(seq, now, max(t.RTT/2, minAgain), buf)
+				h, payload, known, ok := s.again(seq, now, media.Stamp(r.gone.Load()), max(t.RTT/2, minAgain), buf)
 				if !ok {
 					if !known {
 						r.refused.Add(1)
@@ -260,14 +265,14 @@ func (s *stream) grow() {
 // again is a packet as it is to be sent again, its payload in buf. ok is false
 // when it is not to be: unknown, or sent again a moment ago. The first copy of
 // an answer opens the door for the others, which come within the same moment.
-func (s *stream) again(seq uint16, now media.Stamp, gap time.Duration, buf []byte) (h rtp.Header, payload []byte, known, ok bool) {
+func (s *stream) again(seq uint16, now, since media.Stamp, gap time.Duration, buf []byte) (h rtp.Header, payload []byte, known, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.ring[int(seq)%len(s.ring)]
 	if c.at == 0 || c.seq != seq {
 		return h, nil, false, false
 	}
-	if c.again != 0 && c.again != now && now.Sub(c.again) < gap {
+	if since != 0 && c.at < since || c.again != 0 && c.again != now && now.Sub(c.again) < gap {
 		return h, nil, true, false
 	}
 	c.again = now

@@ -126,6 +126,23 @@ func TestAnAnswerThatWasLostIsGivenAgain(t *testing.T) {
 	})
 }
 
+func TestWhatIsForgottenDoesNotComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, true)
+		g.send(1, 5)
+		time.Sleep(time.Millisecond) // virtual
+		g.r.Forget()
+		g.send(6, 8)
+		got := g.nack(2, 7)
+		if len(got) != 1 || binary.BigEndian.Uint16(got[0].Payload) != 7 {
+			t.Errorf("%d packets came, want the one after", len(got))
+		}
+		if g.losses != 0 || g.r.Refused() != 0 {
+			t.Errorf("%d losses told, %d refused: another key frame is asked for", g.losses, g.r.Refused())
+		}
+	})
+}
+
 func TestWhatCannotBeRepairedIsTold(t *testing.T) {
 	g := newRig(t, true)
 	g.send(1, 5)
