@@ -37,7 +37,6 @@ type Estimator struct {
 
 	sent  history
 	acked rateMeter // by arrival, at the peer's clock
-	fresh rateMeter // the same over a shorter time
 	out   rateMeter // by departure, at ours
 	busy  rateMeter // the same over a longer time
 
@@ -51,6 +50,7 @@ type Estimator struct {
 		next  time.Duration // how long the next one holds
 	}
 	backlog backlog
+	onset   media.Stamp // when a queue began to stand on the path, at the peer's clock; 0: none does
 
 	heard        bool
 	lastFeedback media.Stamp
@@ -126,7 +126,6 @@ func New(cfg Config) *Estimator {
 		cfg: cfg, rate: float64(cfg.Start), drain: 1, startup: true,
 		sent:  newHistory(),
 		acked: rateMeter{window: 400 * time.Millisecond},
-		fresh: rateMeter{window: 150 * time.Millisecond},
 		out:   rateMeter{window: 300 * time.Millisecond},
 		busy:  rateMeter{window: time.Second, whole: true},
 		trend: newTrendline(),
@@ -215,7 +214,6 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 		e.rtt = now.Sub(p.at)
 		at := media.Stamp(a.At)
 		e.acked.add(at, p.size)
-		e.fresh.add(at, p.size)
 		if p.frame == 0 {
 			continue
 		}
@@ -223,7 +221,14 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 			if u, ok := e.trend.add(p.at, at); ok {
 				state = max(state, u) // overuse wins over the rest of the report
 			}
-			e.backlog.add(at, e.trend.queue())
+			queue := e.trend.queue()
+			e.backlog.add(at, queue)
+			switch {
+			case queue <= drainFrom:
+				e.onset = 0
+			case e.onset == 0:
+				e.onset = at
+			}
 		}
 		e.trains.add(p, at, now)
 	}
@@ -234,7 +239,7 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 		e.flooded = now
 	}
 	e.updateLoss(now)
-	if e.backlog.least() > floodQueue {
+	if e.backlog.least() > floodQueue || e.backlog.climbs() {
 		state = usageOver
 	}
 	if any {
@@ -295,13 +300,15 @@ func (e *Estimator) update(now media.Stamp, u usage) {
 	}
 }
 
-// carried is what the path carries through a full queue.
+// carried is what the path carries. While a queue stands on it, that is what came
+// through the queue, and nothing from before.
 func (e *Estimator) carried() float64 {
-	acked := e.acked.rate()
-	if fresh := e.fresh.rate(); fresh > 0 && e.backlog.least() > drainFrom {
-		acked = min(acked, fresh) // there is no gap in it, and it knows of a fall sooner
+	if e.onset != 0 {
+		if bps, ok := e.acked.since(e.onset); ok {
+			return bps
+		}
 	}
-	return acked
+	return e.acked.rate()
 }
 
 func (e *Estimator) decrease(now media.Stamp) {
@@ -477,6 +484,11 @@ type backlog struct {
 	last media.Stamp
 }
 
+const (
+	climbFrames = 3
+	climbStep   = 12 * time.Millisecond
+)
+
 const backlogFrames = 4 // few enough to be quick, and more than come at once after a path stood still
 
 func (b *backlog) add(at media.Stamp, queue time.Duration) {
@@ -486,6 +498,22 @@ func (b *backlog) add(at media.Stamp, queue time.Duration) {
 	b.last = at
 	b.seen[b.n%backlogFrames] = queue
 	b.n++
+}
+
+// climbs tells that each of the last frames waited longer than the one before, up
+// to much: the path carries less than is sent. After it stood still frames wait less
+// and less, so that this need not be waited for.
+func (b *backlog) climbs() bool {
+	if b.n < climbFrames {
+		return false
+	}
+	at := func(i int) time.Duration { return b.seen[(b.n-climbFrames+i)%backlogFrames] }
+	for i := 1; i < climbFrames; i++ {
+		if at(i) < at(i-1)+climbStep {
+			return false
+		}
+	}
+	return at(climbFrames-1) > floodQueue
 }
 
 // least is what all of the last frames waited, 0 while there are too few.

@@ -259,7 +259,7 @@ func TestADropOfTheLinkIsFollowedAtOnce(t *testing.T) {
 func TestLossesOfAFullQueueAreNoStrays(t *testing.T) {
 	stray := func(x trace) float64 { return x.stray }
 	loss := func(x trace) float64 { return x.loss }
-	falling := link{delay: 10 * time.Millisecond, queue: 200 * time.Millisecond, rate: func(t time.Duration) float64 {
+	falling := link{delay: 10 * time.Millisecond, queue: 80 * time.Millisecond, rate: func(t time.Duration) float64 {
 		if t > 8*time.Second {
 			return 2e6
 		}

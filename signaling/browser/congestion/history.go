@@ -69,6 +69,8 @@ type rateSample struct {
 const (
 	ratePause   = 100 * time.Millisecond
 	rateMinSpan = 100 * time.Millisecond
+	sinceLeast  = 50 * time.Millisecond
+	sinceSpan   = 250 * time.Millisecond
 )
 
 func (m *rateMeter) add(at media.Stamp, size int) {
@@ -97,6 +99,22 @@ func (m *rateMeter) rate() float64 {
 		return 0
 	}
 	return m.at(m.samples[len(m.samples)-1].at)
+}
+
+// since is the bitrate of what came after start, bit/s. ok is false while that is
+// too little to say.
+func (m *rateMeter) since(start media.Stamp) (bps float64, ok bool) {
+	if len(m.samples) == m.head {
+		return 0, false
+	}
+	last := m.samples[len(m.samples)-1].at
+	start = max(start, last.Add(-sinceSpan))
+	sum := 0
+	for i := len(m.samples) - 1; i >= m.head && m.samples[i].at > start; i-- {
+		sum += m.samples[i].size
+	}
+	span := last.Sub(start)
+	return float64(sum) * 8 / span.Seconds(), span >= sinceLeast
 }
 
 // at is the bitrate up to now, bit/s.
