@@ -51,6 +51,10 @@ type Estimator struct {
 	}
 	backlog backlog
 	onset   media.Stamp // when a queue began to stand on the path, at the peer's clock; 0: none does
+	through struct {    // the most that came through that queue lately
+		rate float64 // bit/s, 0: nothing known
+		at   media.Stamp
+	}
 
 	heard        bool
 	lastFeedback media.Stamp
@@ -115,7 +119,8 @@ const (
 	ceilingLeast      = 15 * time.Second // that a ceiling holds, twice as long each time that it proves right
 	ceilingMost       = 60 * time.Second
 	ceilingFalls      = time.Second
-	probeGrowth       = 1.02                   // a second, above a ceiling that has aged
+	probeGrowth       = 1.02 // a second, above a ceiling that has aged
+	throughLasts      = 300 * time.Millisecond
 	floodQueue        = 60 * time.Millisecond  // that does not go away: overuse, whatever the trend says
 	maxStep           = 200 * time.Millisecond // of growth at once
 )
@@ -225,7 +230,7 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 			e.backlog.add(at, queue)
 			switch {
 			case queue <= drainFrom:
-				e.onset = 0
+				e.onset, e.through.rate = 0, 0
 			case e.onset == 0:
 				e.onset = at
 			}
@@ -233,6 +238,12 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 		e.trains.add(p, at, now)
 	}
 	e.sent.acked()
+	if e.onset != 0 {
+		bps, ok := e.acked.since(e.onset)
+		if ok && (bps > e.through.rate || now.Sub(e.through.at) > throughLasts) {
+			e.through.rate, e.through.at = bps, now
+		}
+	}
 	e.crowded = e.crowded || e.backlog.least() > drainFrom
 	if gone >= floodPackets && float64(gone) > floodShare*float64(len(arrivals)) && now.Sub(e.flooded) > floodGap {
 		e.floods++
@@ -301,12 +312,11 @@ func (e *Estimator) update(now media.Stamp, u usage) {
 }
 
 // carried is what the path carries. While a queue stands on it, that is what came
-// through the queue, and nothing from before.
+// through the queue, and nothing from before: the most of it, because a peer that is
+// interrupted for a moment takes less, but no queue gives more.
 func (e *Estimator) carried() float64 {
-	if e.onset != 0 {
-		if bps, ok := e.acked.since(e.onset); ok {
-			return bps
-		}
+	if e.through.rate > 0 {
+		return e.through.rate
 	}
 	return e.acked.rate()
 }
