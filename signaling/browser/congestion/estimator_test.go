@@ -17,6 +17,8 @@ type link struct {
 	jitter time.Duration // of the delay, uniform; order is kept
 	queue  time.Duration // that it holds at most
 	loss   float64
+	back   float64 // share of the reports that get lost
+	seed   uint64
 }
 
 // sender is a simulated stream of frames: its bitrate follows the estimate at
@@ -24,6 +26,7 @@ type link struct {
 type sender struct {
 	fps   int
 	share func(t time.Duration) float64 // of the estimate that is really sent; 0 sends no video
+	most  float64                       // bit/s that the picture can use, 0 for no bound
 }
 
 type trace struct {
@@ -36,7 +39,7 @@ type trace struct {
 
 // simulate runs the estimator over l for a time and returns a sample for each 100 ms.
 func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) {
-	rnd := rand.New(rand.NewPCG(1, 1))
+	rnd := rand.New(rand.NewPCG(1, 1+l.seed))
 	e := New(cfg)
 	const begin = media.Stamp(1e15) // any
 	skew := time.Duration(-77 * time.Hour)
@@ -92,7 +95,11 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 			nextFrame += time.Second / time.Duration(s.fps)
 			if share := s.share(t); share > 0 {
 				frame++
-				bytes := int(target * share / 8 / float64(s.fps) * (0.7 + 0.6*rnd.Float64()))
+				uses := target * share
+				if s.most > 0 {
+					uses = min(uses, s.most)
+				}
+				bytes := int(uses / 8 / float64(s.fps) * (0.7 + 0.6*rnd.Float64()))
 				for ; bytes > 0; bytes -= 1150 {
 					send(t, min(bytes, 1150)+40, frame)
 				}
@@ -119,7 +126,9 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 					r.a = append(r.a, ev.a)
 				}
 				inflight = append(inflight[:0], inflight[last+1:]...)
-				reports = append(reports, r)
+				if l.back == 0 || rnd.Float64() >= l.back {
+					reports = append(reports, r)
+				}
 			}
 		}
 		for len(reports) > 0 && reports[0].at <= t {

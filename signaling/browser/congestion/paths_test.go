@@ -50,6 +50,29 @@ func TestRandomLossIsNoReasonToSendLess(t *testing.T) {
 	}
 }
 
+// TestRandomLossLeavesAPictureItsBitrate: a picture that uses 9 Mbit/s of a wide path
+// keeps them for a minute, whatever chance does.
+func TestRandomLossLeavesAPictureItsBitrate(t *testing.T) {
+	for _, loss := range []float64{0.02, 0.05, 0.1} {
+		for _, delay := range []time.Duration{10 * time.Millisecond, 40 * time.Millisecond, 75 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%v, %v", loss, delay), func(t *testing.T) {
+				worst, sum := math.Inf(1), 0.0
+				const seeds = 8
+				for seed := range uint64(seeds) {
+					l := link{rate: constant(1e9), delay: delay, queue: 200 * time.Millisecond, loss: loss, back: loss, seed: seed}
+					out := simulate(Config{Min: 500_000, Start: 8_000_000, Max: 20_000_000}, l, sender{fps: 60, share: full, most: 9e6}, time.Minute)
+					m := mean(between(out, 10*time.Second, time.Minute), estimate)
+					worst, sum = min(worst, percentile(between(out, 10*time.Second, time.Minute), 0, estimate)), sum+m
+				}
+				t.Logf("least %.1f Mbit/s, mean %.1f", worst/1e6, sum/seeds/1e6)
+				if worst < 5e6 || sum/seeds < 9e6 {
+					t.Errorf("the estimate fell to %.1f Mbit/s, its mean is %.1f", worst/1e6, sum/seeds/1e6)
+				}
+			})
+		}
+	}
+}
+
 func TestASteadyLinkIsLeftInPeace(t *testing.T) {
 	for _, rate := range []float64{2e6, 10e6, 30e6} {
 		l := link{rate: constant(rate), delay: 10 * time.Millisecond, queue: 200 * time.Millisecond}

@@ -30,8 +30,9 @@ var formats = map[media.Codec][]string{
 
 // newPeerConnection makes a PeerConnection that sends video in exactly this
 // codec, and Opus. Everything about it is this peer's own. path sees every
-// packet last, so that it numbers what responder sends again too.
-func newPeerConnection(p *ports.Ports, codec media.Codec, path, responder interceptor.Factory) (*webrtc.PeerConnection, error) {
+// packet last, so that it numbers what responder sends again too; reports is told
+// of the tracks before the connection stands.
+func newPeerConnection(p *ports.Ports, codec media.Codec, path, responder interceptor.Factory, reports *reports) (*webrtc.PeerConnection, error) {
 	engine, err := newMediaEngine(codec)
 	if err != nil {
 		return nil, err
@@ -40,10 +41,13 @@ func newPeerConnection(p *ports.Ports, codec media.Codec, path, responder interc
 	registry.Add(path)
 	registry.Add(responder)
 
+	settings := p.Settings()
+	settings.BufferFactory = reports.buffer
+
 	api := webrtc.NewAPI(
 		webrtc.WithMediaEngine(engine),
 		webrtc.WithInterceptorRegistry(registry),
-		webrtc.WithSettingEngine(p.Settings()),
+		webrtc.WithSettingEngine(settings),
 	)
 	return api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 }

@@ -128,6 +128,9 @@ func (p *Peer) addTracks(o offer.Offer) error {
 		if err != nil {
 			return fmt.Errorf("add %s track: %w", t.Kind(), err)
 		}
+		for _, e := range tr.Sender().GetParameters().Encodings {
+			p.reports.reads(uint32(e.SSRC), t.Kind())
+		}
 		p.help(func() { p.readRTCP(tr.Sender()) })
 	}
 	return nil

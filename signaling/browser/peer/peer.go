@@ -69,6 +69,7 @@ type Peer struct {
 	rtt          atomic.Int64 // nanoseconds, 0 while unknown
 	news         news
 	simple       simple
+	reports      reports
 
 	// Serve's own.
 	pc           *webrtc.PeerConnection
@@ -237,7 +238,7 @@ func (p *Peer) Serve(ctx context.Context) (err error) {
 	}()
 	p.log.Info("peer attached", "codec", p.att.Codec(), "person", p.Spec.Person.ID, "view_only", p.Spec.ViewOnly)
 
-	pc, err := newPeerConnection(p.Ports, p.att.Codec(), p.path, p.resend)
+	pc, err := newPeerConnection(p.Ports, p.att.Codec(), p.path, p.resend, &p.reports)
 	if err != nil {
 		err = fmt.Errorf("make peer connection: %w", err)
 		p.Signal.Bye(err)
