@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"math"
 	"time"
 
 	"fenrir/signaling/browser/congestion"
@@ -28,6 +29,11 @@ const (
 
 	fullQueue = 50 * time.Millisecond // with a flood: the path carries less than before
 
+	strayMean    = 0.03 // smoothing of the losses that bound a frame's size, for each look
+	wholeShare   = 200  // kbit/s, over the share lost: seven packets a frame where one in twenty is
+	wholeLeast   = 3000
+	wholeAnyLoss = 0.01 // below, any size will do
+
 	costPackets = 100 // until the cost of repair is looked at again
 
 	minPace   = 5_000_000 // bit/s
@@ -40,6 +46,7 @@ type repair struct {
 	lossy  bool
 	floods uint64
 	cost   float64 // share of what is sent that goes into repair
+	stray  float64 // share of packets lost, over some seconds
 	seen   congestion.Report
 }
 
@@ -61,6 +68,8 @@ func (p *Peer) tune() {
 	r.at = now
 	r.lossy = path.Stray > lossBegins || r.lossy && path.Stray > lossEnds
 
+	r.stray += (path.Stray - r.stray) * strayMean
+
 	rtt := path.RTT
 	if reported := time.Duration(p.rtt.Load()); reported > 0 {
 		rtt = min(rtt, reported)
@@ -75,6 +84,17 @@ func (p *Peer) tune() {
 	p.video.SetPace(max(path.Bitrate*5/2, minPace))
 	p.video.SetParity(parity, rtt > nearby)
 	p.video.SetPlayoutDelay(hold, hold)
+}
+
+// whole is the most, kbit/s, of which frames arrive whole mostly where a share of the
+// packets is lost at random. A player prefers even frames to sharp ones: with the
+// packets of a frame grows the chance that parity does not suffice, and that the
+// packet which is asked for again is lost again.
+func whole(stray float64) int {
+	if stray < wholeAnyLoss {
+		return math.MaxInt32
+	}
+	return max(int(wholeShare/stray), wholeLeast)
 }
 
 // mend says what is done about a loss: how long frames are held back, how many

@@ -1,9 +1,24 @@
 package peer
 
 import (
+	"math"
 	"testing"
 	"time"
 )
+
+func TestFramesGetSmallerWhereMoreIsLost(t *testing.T) {
+	last := math.MaxInt
+	for _, loss := range []float64{0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3} {
+		kbps := whole(loss)
+		if kbps > last || kbps < 3000 {
+			t.Errorf("%.3f lost: %d kbit/s after %d", loss, kbps, last)
+		}
+		last = kbps
+	}
+	if got := whole(0.05); got != 4000 {
+		t.Errorf("one in twenty lost: %d kbit/s", got)
+	}
+}
 
 func TestWhatIsDoneAboutLosses(t *testing.T) {
 	const ms = time.Millisecond
