@@ -39,6 +39,7 @@ type Estimator struct {
 	out   rateMeter // by departure, at ours
 	busy  rateMeter // the same over a longer time
 
+	frames   []crossing // of the report that is being read
 	trend    trendline
 	trains   trains
 	capacity capacity
@@ -222,21 +223,25 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 			continue
 		}
 		if p.first {
-			if u, ok := e.trend.add(p.at, at); ok {
-				state = max(state, u) // overuse wins over the rest of the report
-			}
-			queue := e.trend.queue()
-			e.backlog.add(at, queue)
-			switch {
-			case queue <= drainFrom:
-				e.onset, e.through.rate = 0, 0
-			case e.onset == 0:
-				e.onset = at
-			}
+			e.frames = append(e.frames, crossing{p.at, at})
 		}
 		e.trains.add(p, at, now)
 	}
 	e.sent.acked()
+	for _, c := range bursts(e.frames) {
+		if u, ok := e.trend.add(c.sent, c.arrived); ok {
+			state = max(state, u) // overuse wins over the rest of the report
+		}
+		queue := e.trend.queue()
+		e.backlog.add(c.arrived, queue)
+		switch {
+		case queue <= drainFrom:
+			e.onset, e.through.rate = 0, 0
+		case e.onset == 0:
+			e.onset = c.arrived
+		}
+	}
+	e.frames = e.frames[:0]
 	if e.onset != 0 {
 		bps, ok := e.acked.since(e.onset)
 		if ok && (bps > e.through.rate || now.Sub(e.through.at) > throughLasts) {

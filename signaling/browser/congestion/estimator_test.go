@@ -16,6 +16,8 @@ type link struct {
 	delay  time.Duration
 	jitter time.Duration // of the delay, uniform; order is kept
 	queue  time.Duration // that it holds at most
+	every  time.Duration // so often it stands still,
+	hold   time.Duration // for so long, as Wi-Fi does
 	loss   float64
 	back   float64 // share of the reports that get lost
 	seed   uint64
@@ -63,6 +65,9 @@ func simulate(cfg Config, l link, s sender, length time.Duration) (out []trace) 
 		a := event{a: Arrival{Seq: seq}}
 		seq++
 		begins := max(free, t)
+		if l.every > 0 {
+			begins += max(l.hold-begins%l.every, 0)
+		}
 		if begins-t > l.queue || rnd.Float64() < l.loss {
 			a.at = t + l.delay // known as lost when its time has come
 			inflight = append(inflight, a)

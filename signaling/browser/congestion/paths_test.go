@@ -73,6 +73,25 @@ func TestRandomLossLeavesAPictureItsBitrate(t *testing.T) {
 	}
 }
 
+// TestAPathThatStandsStillNowAndThenIsNotFull: Wi-Fi does, while it looks for other access
+// points or sleeps; what waited arrives at once, and nothing else is wrong.
+func TestAPathThatStandsStillNowAndThenIsNotFull(t *testing.T) {
+	for _, hold := range []time.Duration{30 * time.Millisecond, 80 * time.Millisecond, 120 * time.Millisecond} {
+		for _, rate := range []float64{20e6, 40e6, 100e6} {
+			t.Run(fmt.Sprintf("%v, %.0f Mbit/s", hold, rate/1e6), func(t *testing.T) {
+				l := link{rate: constant(rate), delay: 10 * time.Millisecond, queue: 200 * time.Millisecond, every: 523 * time.Millisecond, hold: hold}
+				out := simulate(Config{Min: 500_000, Start: 8_000_000, Max: 20_000_000}, l, sender{fps: 60, share: full, most: 9e6}, time.Minute)
+				later := between(out, 10*time.Second, time.Minute)
+				low, m := percentile(later, 0, estimate), mean(later, estimate)
+				t.Logf("least %.1f Mbit/s, mean %.1f", low/1e6, m/1e6)
+				if low < 4e6 || m < 8e6 {
+					t.Errorf("the estimate fell to %.1f Mbit/s, its mean is %.1f", low/1e6, m/1e6)
+				}
+			})
+		}
+	}
+}
+
 func TestASteadyLinkIsLeftInPeace(t *testing.T) {
 	for _, rate := range []float64{2e6, 10e6, 30e6} {
 		l := link{rate: constant(rate), delay: 10 * time.Millisecond, queue: 200 * time.Millisecond}

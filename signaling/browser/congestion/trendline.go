@@ -32,6 +32,33 @@ type trendline struct {
 
 type point struct{ at, delay float64 } // ms
 
+// crossing is the way of a frame's first packet: when it left here and when it
+// arrived there, each by its own clock.
+type crossing struct{ sent, arrived media.Stamp }
+
+// bursts takes the frames of one report, in order, and leaves the last of those that
+// arrived in less than half the time in which they were sent. They waited for a path
+// that stood still for a moment, as Wi-Fi does, and carries at least twice what is sent:
+// only the last tells what it is like now. libwebrtc merges what arrives within 5 ms,
+// which a slower path takes for one frame.
+func bursts(frames []crossing) []crossing {
+	kept := frames[:0]
+	var begun media.Stamp
+	for i, c := range frames {
+		if i > 0 {
+			last := kept[len(kept)-1]
+			gap := c.arrived.Sub(last.arrived)
+			if gap >= 0 && gap <= c.sent.Sub(last.sent)/2 && c.arrived.Sub(begun) <= burstMost {
+				kept[len(kept)-1] = c
+				continue
+			}
+		}
+		begun = c.arrived
+		kept = append(kept, c)
+	}
+	return kept
+}
+
 const (
 	trendWindow    = 20
 	trendMinPoints = 10
@@ -47,6 +74,7 @@ const (
 	maxThreshold   = 600.0
 	firstThreshold = 12.5
 	leastSpan      = 10 * time.Second
+	burstMost      = 100 * time.Millisecond // that a burst takes to arrive
 )
 
 func newTrendline() trendline {
