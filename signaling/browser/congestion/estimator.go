@@ -81,6 +81,8 @@ type Estimator struct {
 	lastTrial    media.Stamp
 	floods       uint64
 	flooded      media.Stamp
+	drowned      media.Stamp // when the last packet was sent that a flood took
+	full         bool        // the path, by the last report
 	lastLossDrop media.Stamp
 }
 
@@ -171,6 +173,13 @@ func (e *Estimator) Blind(now media.Stamp) bool {
 // repaired.
 func (e *Estimator) Floods() uint64 { return e.floods }
 
+// Drowned is when the newest packet was sent of those that floods took.
+func (e *Estimator) Drowned() media.Stamp { return e.drowned }
+
+// Full tells that the path carries less than is sent, by the last report: frames wait
+// longer and longer, or each of the last ones a while.
+func (e *Estimator) Full() bool { return e.full }
+
 // Sent notes a packet. frame numbers the video frame that it belongs to, and 0
 // what belongs to none: sound and retransmissions.
 func (e *Estimator) Sent(seq uint16, size int, frame uint32, at media.Stamp) {
@@ -193,6 +202,7 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 	state := usageNormal
 	any := false
 	gone := 0
+	var newest media.Stamp // of those
 	for _, a := range arrivals {
 		p := e.sent.get(a.Seq)
 		if p == nil || p.received {
@@ -207,6 +217,7 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 			}
 			if !p.lost {
 				gone++
+				newest = p.at
 			}
 			p.lost = true
 			continue
@@ -251,10 +262,10 @@ func (e *Estimator) Feedback(now media.Stamp, arrivals []Arrival) {
 	e.crowded = e.crowded || e.backlog.least() > drainFrom
 	if gone >= floodPackets && float64(gone) > floodShare*float64(len(arrivals)) && now.Sub(e.flooded) > floodGap {
 		e.floods++
-		e.flooded = now
+		e.flooded, e.drowned = now, newest
 	}
 	e.updateLoss(now)
-	if e.backlog.least() > floodQueue || e.backlog.climbs() {
+	if e.full = e.backlog.least() > floodQueue || e.backlog.climbs(); e.full {
 		state = usageOver
 	}
 	if any {

@@ -42,19 +42,20 @@ type Peer struct {
 	Closing    *sync.WaitGroup // counts connections that still close when Serve has returned
 	Log        *slog.Logger
 
-	log     *slog.Logger
-	att     signaling.Attachment
-	started time.Time
-	counts  counts
-	path    *congestion.Controller
-	resend  *resend.Responder
-	state   atomic.Int32 // webrtc.PeerConnectionState
-	broken  atomic.Int32 // input packets that break the protocol, so far
-	maxKbps atomic.Int32 // the client's own cap, 0 for none
-	keys    signaling.CopySequence
-	timed   atomic.Bool  // the client has asked for the round trip
-	heard   atomic.Int64 // media.Stamp of the client's last report about the media
-	packet  uint32       // number of the packet of `input` that keys hands out
+	log               *slog.Logger
+	att               signaling.Attachment
+	started           time.Time
+	counts            counts
+	path              *congestion.Controller
+	resend            *resend.Responder
+	state             atomic.Int32 // webrtc.PeerConnectionState
+	broken            atomic.Int32 // input packets that break the protocol, so far
+	maxKbps           atomic.Int32 // the client's own cap, 0 for none
+	keys              signaling.CopySequence
+	timed             atomic.Bool  // the client has asked for the round trip
+	heard             atomic.Int64 // media.Stamp of the client's last report about the media
+	keyAsked, keySent atomic.Int64 // media.Stamps of the last key frame
+	packet            uint32       // number of the packet of `input` that keys hands out
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns
@@ -177,7 +178,7 @@ func (p *Peer) Prepare() error {
 			}
 		})
 	p.Bitrate = b
-	p.resend = resend.New(p.att.RequestKeyFrame)
+	p.resend = resend.New(p.wantKey)
 	var err error
 	if p.video, err = rtpstream.NewTrack(p.att.Codec()); err != nil {
 		return err
@@ -477,7 +478,7 @@ func (p *Peer) readRTCP(sender *webrtc.RTPSender) {
 			switch pkt := pkt.(type) {
 			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
 				p.counts.plis.Add(1)
-				p.att.RequestKeyFrame()
+				p.att.RequestKeyFrame() // the client knows what it says
 			case *rtcp.TransportLayerNack:
 				for i := range pkt.Nacks {
 					p.counts.nacks.Add(uint64(len(pkt.Nacks[i].PacketList())))

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"fenrir/media"
 	"fenrir/signaling/browser/congestion"
 	"fenrir/signaling/browser/resend"
 )
@@ -27,7 +28,8 @@ const (
 	minParity  = 0.06                  // parity packets for each packet
 	maxParity  = 0.5
 
-	fullQueue = 50 * time.Millisecond // with a flood: the path carries less than before
+	fullGap     = 500 * time.Millisecond // without, until the path counts as full anew
+	keyOnItsWay = 200 * time.Millisecond // since one was asked for: it need not be asked for again
 
 	strayMean    = 0.03 // smoothing of the losses that bound a frame's size, for each look
 	wholeShare   = 200  // kbit/s, over the share lost: seven packets a frame where one in twenty is
@@ -45,8 +47,9 @@ type repair struct {
 	at     time.Time
 	lossy  bool
 	floods uint64
-	cost   float64 // share of what is sent that goes into repair
-	stray  float64 // share of packets lost, over some seconds
+	full   time.Time // when the path was last full
+	cost   float64   // share of what is sent that goes into repair
+	stray  float64   // share of packets lost, over some seconds
 	seen   congestion.Report
 }
 
@@ -54,13 +57,19 @@ type repair struct {
 func (p *Peer) tune() {
 	now, r := time.Now(), &p.repair
 	path := p.path.Report()
-	if path.Floods != r.floods {
-		// Sending all of it again would take what the path has not got.
-		r.floods = path.Floods
-		if path.Queue > fullQueue {
+	if path.Full {
+		// What is missing from now on, the queue has lost. Sending all of it again would
+		// take what the path has not got, and the place of the key frame that repairs it.
+		if now.Sub(r.full) > fullGap {
 			p.resend.Forget()
 		}
-		p.att.RequestKeyFrame()
+		r.full = now
+	}
+	if path.Floods != r.floods {
+		r.floods = path.Floods
+		if path.Drowned >= media.Stamp(p.keySent.Load()) { // else it is on its way already
+			p.wantKey()
+		}
 	}
 	if !path.Known || now.Sub(r.at) < tuneGap {
 		return
@@ -84,6 +93,18 @@ func (p *Peer) tune() {
 	p.video.SetPace(max(path.Bitrate*5/2, minPace))
 	p.video.SetParity(parity, rtt > nearby)
 	p.video.SetPlayoutDelay(hold, hold)
+}
+
+// wantKey asks for a key frame, unless one is on its way. It may be called from any
+// goroutine and does not block.
+func (p *Peer) wantKey() {
+	now := media.Now()
+	asked := media.Stamp(p.keyAsked.Load())
+	if asked > media.Stamp(p.keySent.Load()) && now.Sub(asked) < keyOnItsWay {
+		return
+	}
+	p.keyAsked.Store(int64(now))
+	p.att.RequestKeyFrame()
 }
 
 // whole is the most, kbit/s, of which frames arrive whole mostly where a share of the

@@ -28,6 +28,10 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 		if err != nil {
 			return // the loop knows why
 		}
+		if u.Key {
+			p.keySent.Store(int64(media.Now()))
+			p.resend.Renew()
+		}
 		if err := p.video.Send(ctx, &u); err != nil {
 			p.counts.unsent.Add(1) // no path just now; the loop sees to that
 			continue

@@ -50,7 +50,8 @@ type Responder struct {
 
 	tuning  atomic.Pointer[Tuning]
 	budget  bucket
-	gone    atomic.Int64 // the media.Stamp before which nothing is sent again
+	gone    atomic.Int64 // the media.Stamp before which nothing is sent again,
+	renewed atomic.Int64 // and the one before which nothing is missed
 	refused atomic.Uint64
 	onLoss  func()
 }
@@ -72,12 +73,16 @@ func (r *Responder) Tune(t Tuning) {
 	r.tuning.Store(&t)
 }
 
-// Forget makes that nothing of what was sent so far is sent again: something new
-// replaces it. Those who ask for it get no answer.
+// Forget makes that nothing of what was sent so far is sent again: it would only fill
+// a full path. Whoever asks for it is refused.
 func (r *Responder) Forget() { r.gone.Store(int64(media.Now())) }
 
+// Renew tells that a key frame is going to be sent: nothing from before is missed, and
+// who asks for it gets no answer.
+func (r *Responder) Renew() { r.renewed.Store(int64(media.Now())) }
+
 // Refused is how many packets were asked for that could not be sent again: too
-// old, or beyond the budget.
+// old, forgotten, or beyond the budget.
 func (r *Responder) Refused() uint64 { return r.refused.Load() }
 
 // BindLocalStream keeps what is sent on a stream that may be asked for again.
@@ -154,8 +159,8 @@ func (r *Responder) Pad(ssrc uint32, n int, a interceptor.Attributes) {
 	now := media.Now()
 	last := s.last()
 	for i := range n {
-		h, payload, _, ok := s.again(last-uint16(i), now, 0, 0, buf)
-		if !ok {
+		h, payload, fate := s.again(last-uint16(i), now, 0, 0, 0, buf)
+		if fate != granted {
 			return
 		}
 		if _, err := s.to.Write(&h, payload, a); err != nil {
@@ -177,11 +182,11 @@ func (r *Responder) answer(nack *rtcp.TransportLayerNack, buf []byte) {
 		pair.Range(func(seq uint16) bool {
 			now := media.Now()
 			for range t.Copies {
-				h, payload, known, ok := s.again(seq, now, media.Stamp(r.gone.Load()), max(t.RTT/2, minAgain), buf)
-				if !ok {
-					if !known {
-						r.refused.Add(1)
-					}
+				h, payload, fate := s.again(seq, now, media.Stamp(r.gone.Load()), media.Stamp(r.renewed.Load()), max(t.RTT/2, minAgain), buf)
+				if fate == refused {
+					r.refused.Add(1)
+				}
+				if fate != granted {
 					break
 				}
 				if !r.budget.take(now, len(payload), t.Budget) {
@@ -262,34 +267,47 @@ func (s *stream) grow() {
 	s.ring = ring
 }
 
-// again is a packet as it is to be sent again, its payload in buf. ok is false
-// when it is not to be: unknown, or sent again a moment ago. The first copy of
-// an answer opens the door for the others, which come within the same moment.
-func (s *stream) again(seq uint16, now, since media.Stamp, gap time.Duration, buf []byte) (h rtp.Header, payload []byte, known, ok bool) {
+// fate is what becomes of a request.
+type fate uint8
+
+const (
+	granted  fate = iota
+	needless      // it was answered a moment ago, or a key frame makes up for it
+	refused
+)
+
+// again is a packet as it is to be sent again, its payload in buf: refused when it is
+// not known or older than gone, needless when it is older than renewed or was sent again
+// less than gap ago. The first copy of an answer opens the door for the others, which
+// come within the same moment.
+func (s *stream) again(seq uint16, now, gone, renewed media.Stamp, gap time.Duration, buf []byte) (h rtp.Header, payload []byte, f fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.ring[int(seq)%len(s.ring)]
 	if c.at == 0 || c.seq != seq {
-		return h, nil, false, false
+		return h, nil, refused
 	}
-	if since != 0 && c.at < since || c.again != 0 && c.again != now && now.Sub(c.again) < gap {
-		return h, nil, true, false
+	switch {
+	case renewed != 0 && c.at < renewed, c.again != 0 && c.again != now && now.Sub(c.again) < gap:
+		return h, nil, needless
+	case gone != 0 && c.at < gone:
+		return h, nil, refused
 	}
 	c.again = now
 	// A copy: the slot may be used again before this is sent.
 	head := buf[:copy(buf, c.data[:c.head])]
 	payload = buf[c.head:c.head]
 	if _, err := h.Unmarshal(head); err != nil {
-		return h, nil, false, false
+		return h, nil, refused
 	}
 	if s.rtxSSRC == 0 || s.rtxPayload == 0 {
-		return h, append(payload, c.data[c.head:]...), true, true
+		return h, append(payload, c.data[c.head:]...), granted
 	}
 	payload = binary.BigEndian.AppendUint16(payload, seq)
 	payload = append(payload, c.data[c.head:]...)
 	h.SSRC, h.PayloadType, h.SequenceNumber = s.rtxSSRC, s.rtxPayload, s.rtxSeq
 	s.rtxSeq++
-	return h, payload, true, true
+	return h, payload, granted
 }
 
 // bucket bounds a rate.

@@ -137,6 +137,25 @@ func TestWhatIsForgottenDoesNotComeAgain(t *testing.T) {
 		if len(got) != 1 || binary.BigEndian.Uint16(got[0].Payload) != 7 {
 			t.Errorf("%d packets came, want the one after", len(got))
 		}
+		if g.losses != 1 || g.r.Refused() != 1 {
+			t.Errorf("%d losses told, %d refused, want a key frame asked for", g.losses, g.r.Refused())
+		}
+	})
+}
+
+func TestNothingBeforeAKeyFrameIsMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, true)
+		g.send(1, 5)
+		time.Sleep(time.Millisecond) // virtual
+		g.r.Forget()
+		time.Sleep(time.Millisecond)
+		g.r.Renew()
+		g.send(6, 8)
+		got := g.nack(2, 3, 7)
+		if len(got) != 1 || binary.BigEndian.Uint16(got[0].Payload) != 7 {
+			t.Errorf("%d packets came, want the one after", len(got))
+		}
 		if g.losses != 0 || g.r.Refused() != 0 {
 			t.Errorf("%d losses told, %d refused: another key frame is asked for", g.losses, g.r.Refused())
 		}
