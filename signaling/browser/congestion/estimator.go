@@ -338,7 +338,10 @@ func (e *Estimator) carried() float64 {
 
 func (e *Estimator) decrease(now media.Stamp) {
 	acked := e.carried()
-	ours := e.out.at(now) >= busyShare*e.rate*e.drain
+	// So much less comes through a queue that grows than is sent: the queue is ours,
+	// however much more was thought to fit.
+	out := e.out.at(now)
+	ours := out >= busyShare*e.rate*e.drain || e.full && e.through.rate > 0 && e.through.rate < busyShare*out
 	// What arrives through a full queue is what the path carries, whatever we
 	// do: that may be looked at again soon. Any other decrease has to show its
 	// effect before the next.

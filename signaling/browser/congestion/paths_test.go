@@ -117,14 +117,14 @@ func TestASinusoidalLinkIsFollowedCalmly(t *testing.T) {
 }
 
 func TestFallsAreFollowedWithinASecond(t *testing.T) {
-	for _, fall := range [][2]float64{{8e6, 2e6}, {2e6, 0.8e6}, {30e6, 3e6}} {
+	for _, fall := range [][3]float64{{8e6, 2e6}, {2e6, 0.8e6}, {30e6, 3e6}, {40e6, 3e6, 8e6}} { // the last sends far less than it could
 		l := link{delay: 10 * time.Millisecond, queue: 200 * time.Millisecond, rate: func(t time.Duration) float64 {
 			if t < 20*time.Second {
 				return fall[0]
 			}
 			return fall[1]
 		}}
-		out := simulate(bounds, l, sender{fps: 60, share: full}, 40*time.Second)
+		out := simulate(bounds, l, sender{fps: 60, share: full, most: fall[2]}, 40*time.Second)
 		below, calm := time.Duration(0), time.Duration(0)
 		for _, x := range between(out, 20*time.Second, 30*time.Second) {
 			if x.sent > 1.2*fall[1] && x.at < 22*time.Second {
