@@ -19,15 +19,14 @@ type Report struct {
 	Known   bool // the peer sends feedback; without it the rest is zero
 	Bitrate int  // to be sent, bit/s, everything included
 	RTT     time.Duration
-	Loss    float64       // 0…1
-	Stray   float64       // 0…1, of it what no queue on the path explains
-	Queue   time.Duration // that each of the last frames waited in, at least
-	Full    bool          // the path carries less than was sent
-	Floods  uint64        // how often so much was lost at once that only a new beginning helps
-	Drowned media.Stamp   // when the newest packet was sent of those that floods took
-	Packets uint64        // sent so far, retransmissions included
-	Resent  uint64        // retransmissions among them
-	Parity  uint64        // and parity packets
+	Loss    float64     // 0…1
+	Stray   float64     // 0…1, of it what no queue on the path explains
+	Full    bool        // the path carries less than was sent
+	Floods  uint64      // how often so much was lost at once that only a new beginning helps
+	Drowned media.Stamp // when the newest packet was sent of those that floods took
+	Packets uint64      // sent so far, retransmissions included
+	Resent  uint64      // retransmissions among them
+	Parity  uint64      // and parity packets
 }
 
 // Controller is an Estimator as pion interceptor of one PeerConnection: it
@@ -72,7 +71,7 @@ func (c *Controller) report() Report {
 	r := Report{Known: c.est.Known(), Packets: c.packets, Resent: c.resent, Parity: c.parity}
 	if r.Known {
 		r.Bitrate, r.RTT, r.Loss, r.Floods = c.est.Bitrate(), c.est.RTT(), c.est.Loss(), c.est.Floods()
-		r.Stray, r.Queue, r.Full, r.Drowned = c.est.Stray(), c.est.Queue(), c.est.Full(), c.est.Drowned()
+		r.Stray, r.Full, r.Drowned = c.est.Stray(), c.est.Full(), c.est.Drowned()
 	}
 	return r
 }

@@ -159,9 +159,6 @@ func (e *Estimator) Loss() float64 { return e.lossMean }
 // loses they make worse.
 func (e *Estimator) Stray() float64 { return e.lossStray }
 
-// Queue is what each of the last frames waited on the path, at least.
-func (e *Estimator) Queue() time.Duration { return e.backlog.least() }
-
 // Blind tells that nothing shows whether the path carries more than the little
 // that is estimated. Above it, pictures that move make trains by themselves.
 func (e *Estimator) Blind(now media.Stamp) bool {

@@ -54,7 +54,7 @@ type Peer struct {
 	keys              signaling.CopySequence
 	timed             atomic.Bool  // the client has asked for the round trip
 	heard             atomic.Int64 // media.Stamp of the client's last report about the media
-	keyAsked, keySent atomic.Int64 // media.Stamps of the last key frame
+	keyAsked, keySent atomic.Int64 // media.Stamps: when a key frame was last asked for, and when one last went out
 	packet            uint32       // number of the packet of `input` that keys hands out
 
 	calls    chan func()

@@ -149,7 +149,7 @@ func TestNothingBeforeAKeyFrameIsMissed(t *testing.T) {
 		g.send(1, 5)
 		time.Sleep(time.Millisecond) // virtual
 		g.r.Forget()
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // virtual
 		g.r.Renew()
 		g.send(6, 8)
 		got := g.nack(2, 3, 7)
