@@ -42,20 +42,20 @@ type Peer struct {
 	Closing    *sync.WaitGroup // counts connections that still close when Serve has returned
 	Log        *slog.Logger
 
-	log               *slog.Logger
-	att               signaling.Attachment
-	started           time.Time
-	counts            counts
-	path              *congestion.Controller
-	resend            *resend.Responder
-	state             atomic.Int32 // webrtc.PeerConnectionState
-	broken            atomic.Int32 // input packets that break the protocol, so far
-	maxKbps           atomic.Int32 // the client's own cap, 0 for none
-	keys              signaling.CopySequence
-	timed             atomic.Bool  // the client has asked for the round trip
-	heard             atomic.Int64 // media.Stamp of the client's last report about the media
-	keyAsked, keySent atomic.Int64 // media.Stamps: when a key frame was last asked for, and when one last went out
-	packet            uint32       // number of the packet of `input` that keys hands out
+	log       *slog.Logger
+	att       signaling.Attachment
+	started   time.Time
+	counts    counts
+	path      *congestion.Controller
+	resend    *resend.Responder
+	state     atomic.Int32 // webrtc.PeerConnectionState
+	broken    atomic.Int32 // input packets that break the protocol, so far
+	maxKbps   atomic.Int32 // the client's own cap, 0 for none
+	keys      signaling.CopySequence
+	timed     atomic.Bool  // the client has asked for the round trip
+	heard     atomic.Int64 // media.Stamp of the client's last report about the media
+	keyFrames keyFrames
+	packet    uint32 // number of the packet of `input` that keys hands out
 
 	calls    chan func()
 	done     chan struct{} // closed when Serve returns

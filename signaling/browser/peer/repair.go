@@ -2,6 +2,7 @@ package peer
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"fenrir/media"
@@ -53,23 +54,32 @@ type repair struct {
 	seen   congestion.Report
 }
 
-// tune follows the path's losses.
-func (p *Peer) tune() {
-	now, r := time.Now(), &p.repair
-	path := p.path.Report()
+// judge tells what a report asks for at once, where a key frame was sent last at
+// keySent: that nothing from before is sent again, and a new key frame.
+func (r *repair) judge(path congestion.Report, now time.Time, keySent media.Stamp) (forget, key bool) {
 	if path.Full {
 		// What is missing from now on, the queue has lost. Sending all of it again would
 		// take what the path has not got, and the place of the key frame that repairs it.
-		if now.Sub(r.full) > fullGap {
-			p.resend.Forget()
-		}
+		forget = now.Sub(r.full) > fullGap
 		r.full = now
 	}
 	if path.Floods != r.floods {
 		r.floods = path.Floods
-		if path.Drowned >= media.Stamp(p.keySent.Load()) { // else it is on its way already
-			p.wantKey()
-		}
+		key = path.Drowned >= keySent // else what makes up for it is on its way
+	}
+	return forget, key
+}
+
+// tune follows the path's losses.
+func (p *Peer) tune() {
+	now, r := time.Now(), &p.repair
+	path := p.path.Report()
+	forget, key := r.judge(path, now, p.keyFrames.last())
+	if forget {
+		p.resend.Forget()
+	}
+	if key {
+		p.wantKey()
 	}
 	if !path.Known || now.Sub(r.at) < tuneGap {
 		return
@@ -98,13 +108,27 @@ func (p *Peer) tune() {
 // wantKey asks for a key frame, unless one is on its way. It may be called from any
 // goroutine and does not block.
 func (p *Peer) wantKey() {
-	now := media.Now()
-	asked := media.Stamp(p.keyAsked.Load())
-	if asked > media.Stamp(p.keySent.Load()) && now.Sub(asked) < keyOnItsWay {
-		return
+	if p.keyFrames.ask(media.Now()) {
+		p.att.RequestKeyFrame()
 	}
-	p.keyAsked.Store(int64(now))
-	p.att.RequestKeyFrame()
+}
+
+// keyFrames tells when a key frame was last asked for, and when one last went out:
+// media.Stamps, 0 for never.
+type keyFrames struct{ asked, sent atomic.Int64 }
+
+func (k *keyFrames) last() media.Stamp    { return media.Stamp(k.sent.Load()) }
+func (k *keyFrames) send(now media.Stamp) { k.sent.Store(int64(now)) }
+
+// ask tells whether one has to be asked for, because none is on its way; then it is
+// taken to be asked for.
+func (k *keyFrames) ask(now media.Stamp) bool {
+	asked := media.Stamp(k.asked.Load())
+	if asked > k.last() && now.Sub(asked) < keyOnItsWay {
+		return false
+	}
+	k.asked.Store(int64(now))
+	return true
 }
 
 // whole is the most, kbit/s, of which frames arrive whole mostly where a share of the

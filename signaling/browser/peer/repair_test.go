@@ -4,7 +4,74 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"fenrir/media"
+	"fenrir/signaling/browser/congestion"
 )
+
+// What is sent again fills a path that is full already: that is given up once, when the
+// path begins to be full, however often it is said to be.
+func TestAFullPathIsNotFilledWithOldPackets(t *testing.T) {
+	var r repair
+	begin := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		full  bool
+		want  bool
+	}{
+		{0, false, false},
+		{50 * time.Millisecond, true, true},
+		{100 * time.Millisecond, true, false},
+		{550 * time.Millisecond, true, false}, // for half a second and more, without a pause
+		{900 * time.Millisecond, false, false},
+		{1000 * time.Millisecond, true, false}, // a moment's relief is none
+		{1600 * time.Millisecond, true, true},
+	} {
+		forget, key := r.judge(congestion.Report{Known: true, Full: c.full}, begin.Add(c.after), 0)
+		if forget != c.want || key {
+			t.Errorf("after %v: forgotten %v, key frame %v", c.after, forget, key)
+		}
+	}
+}
+
+// A flood asks for a key frame, once, unless one was sent after what it took.
+func TestAFloodAsksForOneKeyFrame(t *testing.T) {
+	var r repair
+	for i, c := range []struct {
+		floods        uint64
+		drowned, sent media.Stamp
+		want          bool
+	}{
+		{0, 0, 0, false},
+		{1, 100, 50, true},
+		{1, 100, 50, false}, // the same report again
+		{2, 200, 210, false},
+		{3, 210, 210, true}, // the key frame itself
+	} {
+		forget, key := r.judge(congestion.Report{Known: true, Floods: c.floods, Drowned: c.drowned}, time.Now(), c.sent)
+		if key != c.want || forget {
+			t.Errorf("%d: key frame %v, forgotten %v", i, key, forget)
+		}
+	}
+}
+
+func TestAKeyFrameOnItsWayIsNotAskedForAgain(t *testing.T) {
+	const ms = media.Stamp(time.Millisecond)
+	var k keyFrames
+	if !k.ask(1000 * ms) {
+		t.Error("the first was not asked for")
+	}
+	if k.ask(1199 * ms) {
+		t.Error("asked for again while it is on its way")
+	}
+	if !k.ask(1200 * ms) {
+		t.Error("not asked for again although none came")
+	}
+	k.send(1210 * ms)
+	if !k.ask(1211 * ms) {
+		t.Error("what was lost after the key frame asks for none")
+	}
+}
 
 func TestFramesGetSmallerWhereMoreIsLost(t *testing.T) {
 	last := math.MaxInt

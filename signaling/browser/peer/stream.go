@@ -29,7 +29,7 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 			return // the loop knows why
 		}
 		if u.Key {
-			p.keySent.Store(int64(media.Now()))
+			p.keyFrames.send(media.Now())
 			p.resend.Renew()
 		}
 		if err := p.video.Send(ctx, &u); err != nil {
