@@ -326,6 +326,9 @@ func TestBenchTastes(t *testing.T) {
 			t.Errorf("growth: %+v", g)
 		}
 	}
+	if r.Start == nil {
+		t.Fatal("only some of its parts have run")
+	}
 	if r.Start.Play.Min <= 0 || r.Start.Gone.Min < r.Start.Answer.Min {
 		t.Errorf("start: %+v", r.Start)
 	}
