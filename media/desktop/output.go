@@ -54,8 +54,15 @@ func (t *tail) String() string {
 	return strings.TrimSpace(s)
 }
 
-// capture is a pipe whose reader never stops, so that nobody who prints into it
-// ever waits.
+// Who prints without end takes a core for it, and another one for its reader: beyond
+// so many bytes it waits until the pause is over. That is 25 MB/s.
+const (
+	floodPart  = 256 << 10
+	floodPause = 10 * time.Millisecond
+)
+
+// capture is a pipe whose reader never stops for long, so that nobody who prints into it
+// ever waits, but those who flood it.
 type capture struct {
 	tail
 	w    int // descriptor for the processes that print; -1 once closed
@@ -78,9 +85,30 @@ func newCapture(max int) (*capture, error) {
 	go func() { // ends when the last process that could print is gone, or this process is
 		defer close(c.done)
 		defer r.Close()
-		_, _ = io.CopyBuffer(&c.tail, struct{ io.Reader }{r}, make([]byte, 64<<10)) // all that a pipe holds; the end is the end
+		drain(r, &c.tail)
 	}()
 	return c, nil
+}
+
+// drain reads until the end, whatever that is.
+func drain(r io.Reader, to *tail) {
+	buf := make([]byte, 64<<10) // all that a pipe holds
+	var began time.Time
+	part := 0
+	for {
+		n, err := r.Read(buf)
+		_, _ = to.Write(buf[:n]) // never fails
+		if err != nil {
+			return
+		}
+		now := time.Now()
+		if now.Sub(began) >= floodPause {
+			began, part = now, 0
+		}
+		if part += n; part >= floodPart {
+			time.Sleep(floodPause - now.Sub(began))
+		}
+	}
 }
 
 // started closes our copy of the writing end, after the process has its own.
