@@ -240,8 +240,11 @@ func (g *Group) Kill() bool {
 	return g != nil && g.Unified != "" && write(g.Unified, "cgroup.kill", "1") == nil
 }
 
-// Exceeded says what the kernel found to be too much, and put an end to, or nil.
+// Exceeded says what the kernel found to be too much, and refused or put an end to, or nil.
 func (g *Group) Exceeded(l media.Limits) *media.Cause {
+	if g.refused(l) {
+		return tooManyTasks(l)
+	}
 	if !g.has("memory") || l.MemoryMiB <= 0 {
 		return nil
 	}
@@ -250,6 +253,23 @@ func (g *Group) Exceeded(l media.Limits) *media.Cause {
 		return tooMuchMemory(l, "the kernel ended it")
 	}
 	return nil
+}
+
+// refused tells that the kernel has refused a process or a thread: on a busy machine a
+// tree of them may be gone again before anybody counts it.
+func (g *Group) refused(l media.Limits) bool {
+	if g == nil || l.Tasks <= 0 {
+		return false
+	}
+	for _, dir := range []string{g.Unified, g.Pids} {
+		if dir == "" {
+			continue
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "pids.events")); err == nil && field(b, "max ") > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Leave takes the threads of this process that entered out of the group.

@@ -115,6 +115,17 @@ func TestMakeWritesLimits(t *testing.T) {
 	if c := g.Exceeded(l); c == nil || c.Code != media.CauseLimit || !strings.Contains(c.Detail, "512 MiB") {
 		t.Errorf("got %v, want limit-exceeded", c)
 	}
+	for _, dir := range []string{g.Unified, g.Pids} {
+		alone := Group{Pids: dir}
+		for n, want := range map[string]bool{"0": false, "3": true} {
+			if err := write(dir, "pids.events", "max "+n+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			if c := alone.Exceeded(l); (c != nil) != want {
+				t.Errorf("refused %s times: %v", n, c)
+			}
+		}
+	}
 	if _, err := r.Make("s1", l); err == nil {
 		t.Error("the same group was made twice")
 	}
