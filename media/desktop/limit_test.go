@@ -50,7 +50,8 @@ func TestTooManyProcesses(t *testing.T) {
 }
 
 func TestTooMuchMemory(t *testing.T) {
-	spec := program(t, `head -c 400000000 /dev/zero | tail -c 400000000 >/dev/null; sleep 30`)
+	// Nobody reads what tail keeps, so that it keeps it until somebody has looked.
+	spec := program(t, `head -c 400000000 /dev/zero | tail -c 400000000 | sleep 30`)
 	spec.Limits = media.Limits{MemoryMiB: 256}
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
