@@ -104,8 +104,8 @@ func TestRow39Screenshots(t *testing.T) {
 	sess := s.running("playground")
 	g := gamers(t, s, sess.ID, "player", 1)[0]
 	until(t, 10*time.Second, "a picture", func() bool { return g.frames.Load() > 60 })
-	// The rate climbs for about ten seconds, and larger frames come less evenly: both
-	// windows are of the same length and at the same rate.
+	// Pictures come less evenly for a second, some ten seconds after the beginning, with
+	// screenshots or without: both windows are of the same length, and the first is later.
 	window := time.Duration(often(20, 4)) * time.Second
 	g.gapsOver(time.Duration(often(10, 1)) * time.Second)
 	before := g.gapsOver(window)

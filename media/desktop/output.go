@@ -105,7 +105,7 @@ func drain(r io.Reader, to *tail) {
 		if now.Sub(began) >= floodPause {
 			began, part = now, 0
 		}
-		if part += n; part >= floodPart {
+		if part += n; part >= floodPart { // at most floodPause; whoever prints waits in the kernel
 			time.Sleep(floodPause - now.Sub(began))
 		}
 	}
