@@ -101,7 +101,7 @@ chaos: install-test build ## what clients, networks and native code can do to us
 
 .PHONY: net
 net: install-test build ## measure pictures over lossy, slow and changing paths; NET="80 ms;40 →" takes those cells only
-	FENRIR_BIN=$(CURDIR)/bin/fenrir FENRIR_NET="$(or $(NET),all)" FENRIR_NET_JSON=$(CURDIR)/bin/net.json $(GO) test -tags e2e -count=1 -timeout 20m -run TestNetworkGrid ./e2e
+	FENRIR_BIN=$(CURDIR)/bin/fenrir FENRIR_NET="$(or $(NET),all)" FENRIR_NET_JSON=$(CURDIR)/bin/net.json $(GO) test -tags e2e -count=1 -timeout 20m -v -run TestNetworkGrid ./e2e
 
 .PHONY: bench
 bench: install-test build ## latency, CPU and memory into bench.json and bench.md, 5 min; BENCH=start,viewers or BENCH_SHORT=1 for less

@@ -326,8 +326,8 @@ func TestNetwork(t *testing.T) {
 			}
 			// The p95 that counts is that of a minute, see make net: of some forty clicks
 			// it is the second worst, which chance makes anything from 100 to 180 ms.
-			if f.TripP50 > max(120, base.TripP50+60) || f.TripP95 > 250 {
-				wrong = append(wrong, fmt.Sprintf("click to photon p50 is %.0f and p95 %.0f ms, want 120 and 250 (%.0f and %.0f on a clean path)", f.TripP50, f.TripP95, base.TripP50, base.TripP95))
+			if f.TripP50 > max(100, base.TripP50+40) || f.TripP95 > 200 {
+				wrong = append(wrong, fmt.Sprintf("click to photon p50 is %.0f and p95 %.0f ms, want 100 and 200 (%.0f and %.0f on a clean path)", f.TripP50, f.TripP95, base.TripP50, base.TripP95))
 			}
 			return wrong
 		})

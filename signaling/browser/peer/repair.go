@@ -10,11 +10,12 @@ import (
 	"fenrir/signaling/browser/resend"
 )
 
-// How losses are repaired. On a clean path frames are shown at once. On a lossy
-// one a frame may be held back for as long as a lost packet takes to come again,
-// because a player sees 60 even frames a little later better than 35 uneven
-// ones; parity packets repair most of it without a round trip, which far away is
-// the only way in time.
+// How losses are repaired. Frames are shown at once, also on a lossy path: there so
+// many parity packets come with each that all but one in a hundred is whole without a
+// round trip, and to hold all frames back for the sake of that one would cost every
+// press more than it is worth. Clients without parity get what is lost a round
+// trip later, and hold every frame back for as long while a path loses packets, because a
+// player sees 60 even frames a little later better than 35 uneven ones.
 const (
 	tuneGap    = 100 * time.Millisecond // between two looks at the path
 	lossBegins = 0.004                  // share of packets, smoothed
@@ -23,17 +24,18 @@ const (
 	lossUp     = 0.2  // smoothing for each look
 	lossDown   = 0.03
 
-	nearby     = 60 * time.Millisecond // round trip that can be waited for
-	holdMargin = 25 * time.Millisecond // until the next frame shows that one is missing, and jitter
-	holdParity = 20 * time.Millisecond // for the parity packets of a frame to come
-	minParity  = 0.06                  // parity packets for each packet
-	maxParity  = 0.5
+	nearby      = 60 * time.Millisecond // round trip that can be waited for
+	holdMargin  = 25 * time.Millisecond // until the next frame shows that one is missing, and jitter
+	parityShare = 8                     // parity packets for each packet that is lost
+	minParity   = 0.06                  // for each packet
+	maxParity   = 0.6
 
 	fullGap     = 500 * time.Millisecond // without, until the path counts as full anew
 	keyOnItsWay = 200 * time.Millisecond // since one was asked for: it need not be asked for again
 
 	strayMean    = 0.03 // smoothing of the losses that bound a frame's size, for each look
 	wholeShare   = 200  // kbit/s, over the share lost: seven packets a frame where one in twenty is
+	wholeMended  = 300  // the same where there is parity: half as many again
 	wholeLeast   = 3000
 	wholeAnyLoss = 0.01 // below, any size will do
 
@@ -101,7 +103,7 @@ func (p *Peer) tune() {
 	}
 	p.resend.Tune(resend.Tuning{RTT: rtt, Copies: copies, Budget: max(path.Bitrate/2, minBudget)})
 	p.video.SetPace(max(path.Bitrate*5/2, minPace))
-	p.video.SetParity(parity, rtt > nearby)
+	p.video.SetParity(parity)
 	p.video.SetPlayoutDelay(hold, hold)
 }
 
@@ -135,11 +137,15 @@ func (k *keyFrames) ask(now media.Stamp) bool {
 // packets is lost at random. A player prefers even frames to sharp ones: with the
 // packets of a frame grows the chance that parity does not suffice, and that the
 // packet which is asked for again is lost again.
-func whole(stray float64) int {
+func whole(stray float64, repairs bool) int {
+	share := float64(wholeShare)
+	if repairs {
+		share = wholeMended
+	}
 	if stray < wholeAnyLoss {
 		return math.MaxInt32
 	}
-	return max(int(wholeShare/stray), wholeLeast)
+	return max(int(share/stray), wholeLeast)
 }
 
 // mend says what is done about a loss: how long frames are held back, how many
@@ -153,13 +159,8 @@ func mend(loss float64, rtt time.Duration, lossy, repairs bool) (hold time.Durat
 	if loss > lossTwice {
 		copies = 2
 	}
-	hold = min(rtt, nearby) + holdMargin
-	switch {
-	case repairs && rtt > nearby:
-		hold = holdParity
-		parity = min(max(4*loss, minParity), maxParity)
-	case repairs:
-		parity = min(max(2.5*loss, minParity), maxParity)
+	if repairs {
+		return 0, min(max(parityShare*loss, minParity), maxParity), copies
 	}
-	return hold, parity, copies
+	return min(rtt, nearby) + holdMargin, 0, copies
 }

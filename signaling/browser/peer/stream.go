@@ -128,7 +128,7 @@ func (p *Peer) tellRate(force bool) {
 		kbps = p.Bitrate.Start
 	}
 	kbps = max(int(float64(kbps)*(1-p.repair.cost))-audioShare, 0)
-	kbps = max(min(kbps-kbps/headerShare, whole(p.repair.stray)), p.Bitrate.Min)
+	kbps = max(min(kbps-kbps/headerShare, whole(p.repair.stray, p.video.Repairs())), p.Bitrate.Min)
 	if most := int(p.maxKbps.Load()); most > 0 {
 		kbps = min(kbps, most)
 	}

@@ -73,7 +73,7 @@ func BenchmarkSend(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("%s/packetise+parity", codec), func(b *testing.B) {
 			tr := newBound(b, codec, func(*rtp.Header, []byte) (int, error) { return 0, nil })
-			tr.SetParity(0.1, true)
+			tr.SetParity(0.1)
 			b.ReportAllocs()
 			for b.Loop() {
 				u.Stages.Captured += 16_666_667

@@ -3,6 +3,9 @@ package rtpstream
 import (
 	"crypto/subtle"
 	"encoding/binary"
+	"math"
+	"math/bits"
+	"slices"
 
 	"github.com/pion/rtp"
 )
@@ -17,9 +20,8 @@ const (
 )
 
 // parity makes FlexFEC-03 packets (draft-ietf-payload-flexible-fec-scheme-03,
-// the version that browsers read): packet i of a block goes into parity packet
-// i mod n, so that a run of up to n losses is one loss for each. It keeps
-// running sums and nothing of the packets themselves.
+// the version that browsers read): each packet of a block goes into the parity
+// packets that its mix names. It keeps running sums and nothing of the packets themselves.
 type parity struct {
 	ssrc    uint32
 	payload uint8
@@ -63,9 +65,19 @@ func (p *parity) add(header, payload []byte) bool {
 	if p.count == 0 {
 		p.base = binary.BigEndian.Uint16(header[2:])
 	}
-	s := &p.sums[p.count%p.n]
-	s.mask |= 1 << (maxBlock - 1 - p.count)
+	mix := mixes[p.n][p.count%len(mixes[p.n])]
+	for i := range p.sums[:p.n] {
+		if mix>>i&1 == 1 {
+			p.sums[i].add(p.count, size, header, payload)
+		}
+	}
 	p.count++
+	return true
+}
+
+// add takes packet i of the block in, of size bytes without the RTP header.
+func (s *sum) add(i, size int, header, payload []byte) {
+	s.mask |= 1 << (maxBlock - 1 - i)
 	s.packets++
 	s.size = max(s.size, size)
 	s.fixed[0] ^= header[0] & 0x3F
@@ -77,7 +89,6 @@ func (p *parity) add(header, payload []byte) bool {
 	n := subtle.XORBytes(body, body, header[rtpHeader:])
 	body = body[n:]
 	subtle.XORBytes(body, body, payload)
-	return true
 }
 
 // next hands out the parity packets of the block, i from 0; ok is false when
@@ -106,4 +117,59 @@ func (p *parity) next(i int, h *rtp.Header, timestamp uint32) (payload []byte, o
 	h.Extension, h.ExtensionProfile, h.Extensions = false, 0, h.Extensions[:0]
 	p.seq++
 	return out, true
+}
+
+// mix names the parity packets that a packet goes into, a bit for each.
+type mix uint8
+
+// mixes are, for each number of parity packets, the mixes of a block's packets in
+// their order, which begins anew where there are more packets.
+//
+// A receiver repairs a packet where all others of a parity packet came, then looks
+// again. Two losses with different mixes are always repaired so, while with every packet in
+// one parity packet alone two losses in the same one are not, nor one loss whose parity
+// packet is lost as well. So the mixes differ for as long as they can. In two or three
+// parity packets each is best at the losses that this is for (a twentieth of all packets);
+// those in one alone come last.
+var mixes = func() (all [maxParity + 1][]mix) {
+	for n := 1; n <= maxParity; n++ {
+		all[n] = mixesOf(n)
+	}
+	return all
+}()
+
+// mixesOf orders the mixes of n parity packets, the first maxBlock of them: by how many they
+// are in (2, 3 … n, then 1), and among those so that neighbours share as few
+// as possible, for losses that come in runs.
+func mixesOf(n int) (order []mix) {
+	for _, weight := range append(numbers(2, n), 1) {
+		var left []mix
+		for m := 1; m < 1<<n; m++ {
+			if bits.OnesCount(uint(m)) == weight {
+				left = append(left, mix(m))
+			}
+		}
+		for len(left) > 0 && len(order) < maxBlock {
+			best, least := 0, math.MaxInt
+			for i, m := range left {
+				shared := 0
+				for back := 1; back <= min(2, len(order)); back++ {
+					shared += (3 - back) * bits.OnesCount8(uint8(m&order[len(order)-back]))
+				}
+				if shared < least {
+					best, least = i, shared
+				}
+			}
+			order = append(order, left[best])
+			left = slices.Delete(left, best, best+1)
+		}
+	}
+	return order
+}
+
+func numbers(from, to int) (n []int) {
+	for i := from; i <= to; i++ {
+		n = append(n, i)
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func TestParityRepairs(t *testing.T) {
 				}
 				return 0, nil
 			})
-			tr.SetParity(c.share, true)
+			tr.SetParity(c.share)
 			tr.SetPlayoutDelay(30*time.Millisecond, 50*time.Millisecond)
 			for range 3 {
 				sent, fec = nil, nil
@@ -114,7 +115,7 @@ func TestParityRepairs(t *testing.T) {
 				if c.fec == 0 {
 					return
 				}
-				// Each single loss is repaired by exactly one of them.
+				// Each single loss is repaired by each that covers it.
 				for _, lost := range sent {
 					came := map[uint16]*rtp.Packet{}
 					for _, p := range sent {
@@ -135,12 +136,110 @@ func TestParityRepairs(t *testing.T) {
 						}
 						repaired++
 					}
-					if repaired != 1 {
-						t.Fatalf("packet %d is repaired by %d parity packets", lost.SequenceNumber, repaired)
+					if repaired == 0 {
+						t.Fatalf("packet %d is repaired by nothing", lost.SequenceNumber)
 					}
 				}
 			}
 		})
+	}
+}
+
+// mended tells whether all of a block of so many packets is there in the end, where
+// these of them and of its n parity packets are lost.
+func mended(n, packets int, lost func(i int) bool, lostParity func(i int) bool) bool {
+	missing := map[int]mix{}
+	for i := range packets {
+		if lost(i) {
+			missing[i] = mixes[n][i%len(mixes[n])]
+		}
+	}
+	for {
+		before := len(missing)
+		for p := range n {
+			only, of := -1, 0
+			for i, m := range missing {
+				if m>>p&1 == 1 {
+					only, of = i, of+1
+				}
+			}
+			if of == 1 && !lostParity(p) {
+				delete(missing, only)
+			}
+		}
+		switch len(missing) {
+		case 0:
+			return true
+		case before:
+			return false
+		}
+	}
+}
+
+func TestMixes(t *testing.T) {
+	none := func(int) bool { return false }
+	for n := 1; n <= maxParity; n++ {
+		all := mixes[n]
+		if want := min(1<<n-1, maxBlock); len(all) != want {
+			t.Errorf("%d parity packets: %d mixes, want %d", n, len(all), want)
+		}
+		for i, m := range all {
+			if m == 0 || int(m) >= 1<<n || slices.Contains(all[:i], m) {
+				t.Errorf("%d parity packets: mix %d is %#b", n, i, m)
+			}
+		}
+		// One loss in any case, and two in a row.
+		for packets := 1; packets <= maxBlock; packets++ {
+			for run := 1; run <= min(2, n); run++ {
+				for at := 0; at+run <= packets; at++ {
+					if !mended(n, packets, func(i int) bool { return at <= i && i < at+run }, none) {
+						t.Errorf("%d parity packets for %d: a run of %d from %d is not mended", n, packets, run, at)
+					}
+				}
+			}
+		}
+		// Any two, while no mix comes twice, and one with any but one parity packet.
+		packets := len(all)
+		for a := range packets {
+			for b := range a {
+				if !mended(n, packets, func(i int) bool { return i == a || i == b }, none) {
+					t.Errorf("%d parity packets for %d: %d and %d are not mended", n, packets, a, b)
+				}
+			}
+		}
+	}
+}
+
+// TestParityIsStrong holds how much is not whole where every twentieth packet is lost:
+// packets, parity packets, share of the blocks. With each packet in one parity packet alone
+// it was 0.036, 0.028, 0.050, 0.08 and 0.10.
+func TestParityIsStrong(t *testing.T) {
+	const loss, rounds = 0.05, 40_000
+	for _, c := range []struct {
+		packets, parity int
+		most            float64
+	}{{7, 2, 0.027}, {7, 3, 0.012}, {10, 3, 0.024}, {14, 4, 0.024}, {20, 5, 0.024}} {
+		r := rand.New(rand.NewPCG(1, uint64(c.packets)))
+		broken := 0
+		for range rounds {
+			var lost, lostParity uint64
+			for i := range c.packets + c.parity {
+				if r.Float64() >= loss {
+					continue
+				}
+				if i < c.packets {
+					lost |= 1 << i
+				} else {
+					lostParity |= 1 << (i - c.packets)
+				}
+			}
+			if lost != 0 && !mended(c.parity, c.packets, func(i int) bool { return lost>>i&1 == 1 }, func(i int) bool { return lostParity>>i&1 == 1 }) {
+				broken++
+			}
+		}
+		if share := float64(broken) / rounds; share > c.most {
+			t.Errorf("%d packets and %d of parity: %.4f of the blocks are not whole, want at most %.4f", c.packets, c.parity, share, c.most)
+		}
 	}
 }
 

@@ -79,7 +79,8 @@ type Track struct {
 		captured media.Stamp
 		pending  []byte  // a payload that waits to be known as the last or not
 		begun    bool    // its first packet is out
-		left     int     // packets to come, as estimated
+		left     int     // packets to come after this block, as estimated
+		block    int     // packets of this block, as estimated
 		share    float64 // parity packets for each of them
 	}
 	parity  *parity // nil until there is need of it
@@ -89,7 +90,6 @@ type Track struct {
 	pace    pace
 	playout atomic.Uint32 // 24 bits: least and most delay, 10 ms each
 	share   atomic.Uint32 // parity packets for 1000 others
-	every   atomic.Bool   // at least one for each frame
 	made    atomic.Uint64 // parity packets
 
 	clocks sync.Mutex // guards what follows; never held over I/O
@@ -195,10 +195,9 @@ func (t *Track) SetPlayoutDelay(least, most time.Duration) {
 func (t *Track) SetPace(bps int) { t.pace.rate.Store(int64(bps)) }
 
 // SetParity asks for so many parity packets for each packet of video, 0…1, from
-// the next frame on; with every set, small frames have at least one. Only
-// where the client negotiated FlexFEC are there any.
-func (t *Track) SetParity(share float64, every bool) {
-	t.every.Store(every)
+// the next frame on, and then at least one for each frame. Only where the client
+// negotiated FlexFEC are there any.
+func (t *Track) SetParity(share float64) {
 	t.share.Store(uint32(min(max(share, 0), 1) * 1000))
 }
 
@@ -301,15 +300,15 @@ func (t *Track) protect(b *binding, size int) {
 	t.beginParity()
 }
 
-// beginParity begins the next block of the frame.
+// beginParity begins the next block of the frame: of as few as have room for their
+// parity, all of about one size.
 func (t *Track) beginParity() {
-	block := min(max(t.now.left, 1), maxBlock)
-	t.now.left -= block
-	n := float64(block) * t.now.share
-	if t.every.Load() {
-		n = math.Ceil(n)
-	}
-	t.parity.begin(int(math.Round(n)))
+	room := min(max(int(maxParity/t.now.share), 1), maxBlock)
+	left := max(t.now.left, 1)
+	blocks := (left + room - 1) / room
+	t.now.block = (left + blocks - 1) / blocks
+	t.now.left -= t.now.block
+	t.parity.begin(int(math.Ceil(float64(t.now.block) * t.now.share)))
 }
 
 // flushParity sends the parity packets of a block.
@@ -387,7 +386,8 @@ func (t *Track) addParity(h *rtp.Header, payload []byte) error {
 	if err != nil {
 		return fmt.Errorf("header for parity: %w", err)
 	}
-	if t.parity.count == maxBlock {
+	// There may be a few packets more than estimated: they are the last block's.
+	if t.parity.count == maxBlock || t.parity.count == t.now.block && t.now.left > 0 {
 		if err := t.flushParity(); err != nil {
 			return err
 		}
