@@ -2,6 +2,7 @@ package quota
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -255,8 +256,10 @@ func (g *Group) Exceeded(l media.Limits) *media.Cause {
 	return nil
 }
 
-// refused tells that the kernel has refused a process or a thread: on a busy machine a
-// tree of them may be gone again before anybody counts it.
+// refused tells that the kernel has refused a process or a thread for the session's own
+// limit: on a busy machine a tree of them may be gone again before anybody counts it. A
+// group may count what a limit above it refused as well, as v1 does and v2 before Linux
+// 6.11; then it never held as many as it may.
 func (g *Group) refused(l media.Limits) bool {
 	if g == nil || l.Tasks <= 0 {
 		return false
@@ -265,11 +268,25 @@ func (g *Group) refused(l media.Limits) bool {
 		if dir == "" {
 			continue
 		}
-		if b, err := os.ReadFile(filepath.Join(dir, "pids.events")); err == nil && field(b, "max ") > 0 {
+		b, err := os.ReadFile(filepath.Join(dir, "pids.events"))
+		if err != nil || field(b, "max ") == 0 {
+			continue
+		}
+		if peak, ok := most(dir); !ok || peak >= l.Tasks+spare {
 			return true
 		}
 	}
 	return false
+}
+
+// most is how many processes and threads a group has held at most; the kernel tells since Linux 6.6.
+func most(dir string) (n int, ok bool) {
+	b, err := os.ReadFile(filepath.Join(dir, "pids.peak"))
+	if err != nil {
+		return 0, false
+	}
+	n, err = strconv.Atoi(string(bytes.TrimSpace(b)))
+	return n, err == nil
 }
 
 // Leave takes the threads of this process that entered out of the group.
