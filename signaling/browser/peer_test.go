@@ -249,6 +249,47 @@ func TestSenderReportsTieBothClocksToCaptureTime(t *testing.T) {
 	}
 }
 
+// TestClientsLearnTheRoundTrip asks as browsers do: with a number of the client's own, which
+// pion takes for whom the report is addressed to.
+func TestClientsLearnTheRoundTrip(t *testing.T) {
+	b := newBench(t)
+	c := b.connect()
+	c.offer(nil)
+	c.until(webrtc.PeerConnectionStateConnected)
+	start(t, b.session.get("tab-00000001"), 10*time.Millisecond, 1000)
+	video := get(t, c.video, "video")
+	const own, asked = 1, 0x1234_5678_9ABC_DEF0
+	answers := make(chan rtcp.DLRRReport, 8)
+	for _, tr := range c.pc.GetTransceivers() {
+		go func() {
+			for {
+				packets, _, err := tr.Receiver().ReadRTCP()
+				if err != nil {
+					return
+				}
+				for _, p := range packets {
+					x, ok := p.(*rtcp.ExtendedReport)
+					if !ok {
+						continue
+					}
+					for _, r := range x.Reports {
+						if d, ok := r.(*rtcp.DLRRReportBlock); ok && len(d.Reports) == 1 {
+							answers <- d.Reports[0]
+						}
+					}
+				}
+			}
+		}()
+	}
+	must(t, c.pc.WriteRTCP([]rtcp.Packet{
+		&rtcp.ReceiverReport{SSRC: own, Reports: []rtcp.ReceptionReport{{SSRC: video.SSRC}}},
+		&rtcp.ExtendedReport{SenderSSRC: own, Reports: []rtcp.ReportBlock{&rtcp.ReceiverReferenceTimeReportBlock{NTPTimestamp: asked}}},
+	}))
+	if got := get(t, answers, "answer"); got.SSRC != own || got.LastRR != 0x5678_9ABC || got.DLRR != 0 {
+		t.Errorf("answered %+v", got)
+	}
+}
+
 func TestPictureLossAsksForAKeyFrame(t *testing.T) {
 	b := newBench(t)
 	c := b.connect()

@@ -17,9 +17,11 @@ const (
 
 // reports is where what the client reports waits for its readers. pion gives the
 // sender of a track what is addressed to the track's own stream, and nobody what is
-// addressed to its retransmissions and its parity. But browsers address their feedback
-// on the path to the stream whose packet came last, whichever that was: on a lossy path
-// two of five reports went unread. They are put with those of the video.
+// addressed to its retransmissions, its parity, or to no stream of ours. But browsers address
+// their feedback on the path to the stream whose packet came last, whichever that was: on
+// a lossy path two of five reports went unread. And pion takes extended reports, by which
+// they ask for the round trip, for addressed to who sent them: none was ever
+// read. Both are put with those of the video.
 type reports struct {
 	mu    sync.Mutex // guards what follows
 	read  map[uint32]bool
@@ -76,11 +78,17 @@ type stray struct {
 	of *reports
 }
 
-// Write hands feedback on the path on, and lets go of the rest: it does not concern
-// that stream alone, or nobody. It never fails, because that ends the connection.
+// Write hands feedback on the path and extended reports on, and lets go of the rest: it
+// does not concern that stream alone, or nobody. It never fails, because that ends the connection.
 func (s stray) Write(b []byte) (int, error) {
 	var h rtcp.Header
-	if err := h.Unmarshal(b); err != nil || h.Type != rtcp.TypeTransportSpecificFeedback || h.Count != rtcp.FormatTCC {
+	if err := h.Unmarshal(b); err != nil {
+		return len(b), nil
+	}
+	switch {
+	case h.Type == rtcp.TypeTransportSpecificFeedback && h.Count == rtcp.FormatTCC:
+	case h.Type == rtcp.TypeExtendedReport:
+	default:
 		return len(b), nil
 	}
 	s.of.mu.Lock()

@@ -23,6 +23,10 @@ func TestFeedbackOnStreamsThatNobodyReads(t *testing.T) {
 		PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1}},
 		RecvDeltas:   []*rtcp.RecvDelta{{Type: rtcp.TypeTCCPacketReceivedSmallDelta, Delta: 1000}},
 	})
+	const client = 4 // pion takes this for who is addressed
+	question := marshal(&rtcp.ExtendedReport{SenderSSRC: client, Reports: []rtcp.ReportBlock{
+		&rtcp.ReceiverReferenceTimeReportBlock{NTPTimestamp: 1 << 40},
+	}})
 	var r reports
 	early := r.buffer(packetio.RTCPBufferPacket, retransmissions)
 	if n, err := early.Write(feedback); n != len(feedback) || err != nil {
@@ -41,6 +45,9 @@ func TestFeedbackOnStreamsThatNobodyReads(t *testing.T) {
 			t.Errorf("%x: %d, %v", b, n, err)
 		}
 	}
+	if n, err := r.buffer(packetio.RTCPBufferPacket, client).Write(question); n != len(question) || err != nil {
+		t.Errorf("a question: %d, %v", n, err)
+	}
 	if _, err := sound.Write([]byte("sound")); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +55,7 @@ func TestFeedbackOnStreamsThatNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 100)
-	for _, want := range []string{string(feedback), "after"} {
+	for _, want := range []string{string(feedback), string(question), "after"} {
 		if n, err := main.Read(buf); err != nil || string(buf[:n]) != want {
 			t.Errorf("read %x, %v, want %x", buf[:n], err, want)
 		}
