@@ -150,8 +150,13 @@ func (p *Peer) tellRate(force bool) {
 
 // onExtended answers a client that asks for the round-trip time (RFC 3611, RRTR
 // and DLRR): one that only receives knows it no other way, and browsers ask for
-// a packet again, when it was lost again, after a round trip or else after 100 ms.
+// a packet again, when it was lost again, after a round trip or else after 100 ms. So one
+// that is far away gets no answer: it asks sooner where it does not know.
 func (p *Peer) onExtended(x *rtcp.ExtendedReport) {
+	rtt := time.Duration(p.rtt.Load())
+	if !p.timed.Load() && (rtt == 0 || rtt > nearby) {
+		return
+	}
 	ssrc, ok := p.video.SSRC()
 	for _, r := range x.Reports {
 		rr, is := r.(*rtcp.ReceiverReferenceTimeReportBlock)
