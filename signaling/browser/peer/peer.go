@@ -52,7 +52,7 @@ type Peer struct {
 	broken    atomic.Int32 // input packets that break the protocol, so far
 	maxKbps   atomic.Int32 // the client's own cap, 0 for none
 	keys      signaling.CopySequence
-	timed     atomic.Bool  // the client has asked for the round trip
+	timed     atomic.Bool  // the client was told the round trip
 	heard     atomic.Int64 // media.Stamp of the client's last report about the media
 	keyFrames keyFrames
 	packet    uint32 // number of the packet of `input` that keys hands out

@@ -142,7 +142,8 @@ var mixes = func() (all [maxParity + 1][]mix) {
 // are in (2, 3 … n, then 1), and among those so that neighbours share as few
 // as possible, for losses that come in runs.
 func mixesOf(n int) (order []mix) {
-	for _, weight := range append(numbers(2, n), 1) {
+	for i := 1; i <= n; i++ {
+		weight := i%n + 1
 		var left []mix
 		for m := 1; m < 1<<n; m++ {
 			if bits.OnesCount(uint(m)) == weight {
@@ -165,11 +166,4 @@ func mixesOf(n int) (order []mix) {
 		}
 	}
 	return order
-}
-
-func numbers(from, to int) (n []int) {
-	for i := from; i <= to; i++ {
-		n = append(n, i)
-	}
-	return n
 }
