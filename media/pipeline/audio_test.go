@@ -157,7 +157,7 @@ func hear(t *testing.T, packets []media.Unit) []float64 {
 // returns the samples of each loudspeaker.
 func hearAll(t *testing.T, packets []media.Unit, f media.AudioFormat) [][]float64 {
 	t.Helper()
-	gst.Init(nil)
+	initGStreamer()
 	caps := "channel-mapping-family=0"
 	if f.Channels > 2 { // of no known order: it is that of the mapping
 		caps = fmt.Sprintf("channel-mapping-family=255,stream-count=%d,coupled-count=%d,channel-mapping=(int)<%s>",

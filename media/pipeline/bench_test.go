@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-gst/go-gst/gst"
-
 	"fenrir/media/pipeline/encoders"
 )
 
@@ -35,7 +33,7 @@ func BenchmarkFrame(b *testing.B) {
 }
 
 func benchFrame(b *testing.B, e encoders.Entry, w, h, kbps int) {
-	gst.Init(nil)
+	initGStreamer()
 	c, err := newCodec(e, encoders.Params{Kbps: kbps, FPS: 60, Cores: runtime.NumCPU(), Pixels: w * h})
 	if err != nil {
 		b.Skip(err)
@@ -67,7 +65,7 @@ func benchFrame(b *testing.B, e encoders.Entry, w, h, kbps int) {
 		if _, err := c.picture(f); err != nil {
 			b.Fatal(err)
 		}
-		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false); err != nil {
+		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false, false); err != nil {
 			b.Fatal(err)
 		}
 		u, ok, err := c.pull(5 * time.Second)
@@ -81,6 +79,7 @@ func benchFrame(b *testing.B, e encoders.Entry, w, h, kbps int) {
 		bytes += len(u.data)
 		data := slices.Clone(u.data)
 		c.release()
+		c.learn(len(data), 0)
 		if img := d.decode(data); img != nil && n%10 == 9 {
 			quality = append(quality, psnr(img, f))
 		}

@@ -25,6 +25,7 @@ import (
 	"fenrir/media"
 	"fenrir/media/pipeline/capture"
 	"fenrir/media/pipeline/encoders"
+	"fenrir/media/pipeline/rate"
 )
 
 // errEnded is that GStreamer ended a stream, of which the bus knows more.
@@ -41,6 +42,7 @@ type codec struct {
 	source   C.fenrir_source
 	unit     C.fenrir_unit
 	mood     encoders.Mood
+	control  *rate.Control // of an element that is told with each picture how to encode it, else nil
 
 	retired atomic.Bool   // its units are not wanted any more
 	taken   chan struct{} // closed when nobody pulls any more
@@ -161,6 +163,9 @@ func (c *codec) setKbps(kbps int) {
 	}
 	c.params.Kbps = kbps
 	c.setAll(c.element.Live)
+	if c.control != nil {
+		c.control.SetBudget(c.params.FrameBytes())
+	}
 }
 
 // play starts the pipeline. Encoding errors come from bus.
@@ -201,6 +206,12 @@ func (c *codec) setSize(width, height int) error {
 	if C.fenrir_source_format(&c.source, format, C.int(width), C.int(height), C.int(c.params.FPS)) != C.FENRIR_OK {
 		return fmt.Errorf("set picture size %d×%d: refused", width, height)
 	}
+	if c.element.Ordered {
+		if C.fenrir_source_look(&c.source) != C.FENRIR_OK {
+			return fmt.Errorf("look at pictures of %d×%d: refused", width, height)
+		}
+		c.control = rate.New(width*height, c.params.FrameBytes())
+	}
 	return nil
 }
 
@@ -234,9 +245,41 @@ func (c *codec) patch(p capture.Patch) error {
 	return nil
 }
 
-// push gives the present picture to the encoder, which may be once more. It
-// does not block.
-func (c *codec) push(at, lasts time.Duration, key bool) error {
+// order says how the present picture is to be encoded, which was taken now or is
+// the last one again.
+func (c *codec) order(again, key bool) {
+	if c.control == nil {
+		return
+	}
+	var f rate.Frame
+	if again && !key {
+		f = c.control.Refine()
+	} else {
+		l := c.source.look
+		look := rate.Look{Change: float64(l.change), Detail: float64(l.detail), Novelty: float64(l.moved) / (float64(l.spread) + 1), Area: float64(l.area)}
+		if again {
+			look.Change, look.Novelty, look.Area = 0, 0, 0
+		}
+		f = c.control.Next(key, look)
+	}
+	C.fenrir_source_order(&c.source, C.int(f.Quantizer), C.double(f.Top), C.double(f.Bottom))
+}
+
+// learn tells the size in bytes of the unit that the last picture pushed became,
+// before the next is ordered. It returns whether there is nothing left to tell of that
+// picture; small is a size below which that is so.
+func (c *codec) learn(size, small int) (settled bool) {
+	if c.control == nil {
+		return size < small
+	}
+	c.control.Done(size)
+	return c.control.Settled()
+}
+
+// push gives the present picture to the encoder, which may be once more. again
+// tells so. It does not block.
+func (c *codec) push(at, lasts time.Duration, again, key bool) error {
+	c.order(again, key)
 	wantKey := C.int(0)
 	if key {
 		wantKey = 1

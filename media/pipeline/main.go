@@ -19,6 +19,7 @@ import (
 	"github.com/go-gst/go-gst/gst"
 
 	"fenrir/media"
+	"fenrir/media/pipeline/x264"
 	"fenrir/media/priority"
 	"fenrir/media/wire"
 )
@@ -64,11 +65,19 @@ func Main(conn *os.File) int {
 // prepare loads what takes time, before there is anything to do.
 func prepare() {
 	C.fenrir_tune_allocator()
-	gst.Init(nil)
-	for _, factory := range [...]string{"appsrc", "appsink", "x264enc", "pulsesrc", "opusenc"} {
+	initGStreamer()
+	for _, factory := range [...]string{"appsrc", "appsink", "fenrirx264enc", "pulsesrc", "opusenc"} {
 		if e, err := gst.NewElement(factory); err == nil {
 			_ = e // its plugin is loaded now, which is what it was made for
 		}
+	}
+}
+
+// initGStreamer makes GStreamer and our own elements ready.
+func initGStreamer() {
+	gst.Init(nil)
+	if err := x264.Register(); err != nil {
+		fmt.Fprintf(os.Stderr, "libx264 is used through GStreamer's own element, which takes longer: %v\n", err)
 	}
 }
 

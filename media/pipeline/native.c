@@ -1,10 +1,14 @@
 //go:build cgo
 
 #include "native.h"
+#include "x264/order.h"
 
 #include <libyuv.h>
 #include <malloc.h>
 #include <string.h>
+
+#define THUMB 16 // pixels of a picture in one of its small copy, in each direction
+#define LOOK 8   // rows of a picture of which one is looked at
 
 int fenrir_source_format(fenrir_source *s, const char *format, int width, int height, int fps) {
 	// BT.601 in limited range with the primaries and the curve of sRGB: what
@@ -73,6 +77,73 @@ int fenrir_source_scale(fenrir_source *s, int from_width, int from_height, int x
 	return s->scaled ? FENRIR_OK : FENRIR_REFUSED;
 }
 
+int fenrir_source_look(fenrir_source *s) {
+	s->thumb_width = MAX(GST_VIDEO_INFO_WIDTH(&s->info) / THUMB, 1);
+	s->thumb_height = MAX(GST_VIDEO_INFO_HEIGHT(&s->info) / THUMB, 1);
+	gsize size = (gsize)s->thumb_width * s->thumb_height;
+	s->rows = (GST_VIDEO_INFO_HEIGHT(&s->info) + 15) / 16;
+	g_free(s->thumb);
+	g_free(s->last_thumb);
+	g_free(s->changed);
+	s->changed = g_try_malloc0(s->rows);
+	s->thumb = g_try_malloc0(size);
+	s->last_thumb = g_try_malloc0(size);
+	s->looks = s->thumb && s->last_thumb && s->changed;
+	return s->looks ? FENRIR_OK : FENRIR_REFUSED;
+}
+
+// Tells whether rows of macroblocks are not the same in two pictures.
+static gboolean differ(GstVideoFrame *a, GstVideoFrame *b, int row) {
+	for (guint p = 0; p < GST_VIDEO_FRAME_N_PLANES(a); p++) {
+		int lines = p ? 8 : 16, width = GST_VIDEO_FRAME_COMP_WIDTH(a, p), stride = GST_VIDEO_FRAME_PLANE_STRIDE(a, p);
+		for (int y = row * lines; y < MIN((row + 1) * lines, GST_VIDEO_FRAME_COMP_HEIGHT(a, p)); y++)
+			if (memcmp((guint8 *)GST_VIDEO_FRAME_PLANE_DATA(a, p) + (gsize)y * stride, (guint8 *)GST_VIDEO_FRAME_PLANE_DATA(b, p) + (gsize)y * stride, width))
+				return TRUE;
+	}
+	return FALSE;
+}
+
+void fenrir_source_order(fenrir_source *s, int quantizer, double top, double bottom) {
+	s->quantizer = quantizer;
+	s->top = top * s->rows + 0.5;
+	s->bottom = bottom * s->rows + 0.5;
+}
+
+// Looks at the luma of one row in LOOK; before is the picture before, or NULL.
+static void look(fenrir_source *s, GstVideoFrame *f, GstBuffer *before) {
+	int width = GST_VIDEO_FRAME_WIDTH(f), rows = MAX(GST_VIDEO_FRAME_HEIGHT(f) / LOOK, 1), stride = LOOK * GST_VIDEO_FRAME_PLANE_STRIDE(f, 0);
+	const uint8_t *luma = GST_VIDEO_FRAME_PLANE_DATA(f, 0);
+	double pixels = (double)width * rows;
+	s->look.detail = ComputeSumSquareErrorPlane(luma, stride, luma + 1, stride, width - 1, rows) / pixels;
+	s->look.change = s->look.detail;
+	GstVideoFrame b;
+	if (before && gst_video_frame_map(&b, &s->info, before, GST_MAP_READ)) {
+		s->look.change = ComputeSumSquareErrorPlane(luma, stride, GST_VIDEO_FRAME_PLANE_DATA(&b, 0), LOOK * GST_VIDEO_FRAME_PLANE_STRIDE(&b, 0), width, rows) / pixels;
+		int n = 0;
+		for (int row = 0; row < s->rows; row++)
+			n += s->changed[row] = differ(f, &b, row);
+		s->look.area = (double)n / s->rows;
+		gst_video_frame_unmap(&b);
+	} else {
+		memset(s->changed, 1, s->rows);
+		s->look.area = 1;
+	}
+	uint8_t *t = s->last_thumb, *last = s->thumb;
+	s->thumb = t;
+	s->last_thumb = last;
+	ScalePlane(luma, stride, width, rows, t, s->thumb_width, s->thumb_width, s->thumb_height, kFilterBox);
+	int n = s->thumb_width * s->thumb_height;
+	double sum = 0, sum_last = 0, squares = 0, moved = 0;
+	for (int i = 0; i < n; i++) {
+		sum += t[i];
+		sum_last += last[i];
+		squares += (double)t[i] * t[i] + (double)last[i] * last[i];
+		moved += (double)(t[i] - last[i]) * (t[i] - last[i]);
+	}
+	s->look.moved = moved / n;
+	s->look.spread = squares / n - (sum / n) * (sum / n) - (sum_last / n) * (sum_last / n);
+}
+
 int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride) {
 	GstBuffer *b = NULL;
 	GstVideoFrame f;
@@ -90,6 +161,8 @@ int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride) {
 		return FENRIR_REFUSED;
 	}
 	int failed = convert(&f, bgrx, stride, 0, 0, GST_VIDEO_INFO_WIDTH(&s->info), GST_VIDEO_INFO_HEIGHT(&s->info));
+	if (s->looks && !failed)
+		look(s, &f, s->picture);
 	gst_video_frame_unmap(&f);
 	if (failed) {
 		gst_buffer_unref(b);
@@ -108,6 +181,8 @@ int fenrir_source_patch(fenrir_source *s, const void *bgrx, int x, int y, int wi
 		return FENRIR_REFUSED;
 	int failed = convert(&f, bgrx, 4 * width, x, y, width, height);
 	gst_video_frame_unmap(&f);
+	if (s->looks)
+		memset(s->changed + y / 16, 1, (y + height + 15) / 16 - y / 16);
 	return failed ? FENRIR_REFUSED : FENRIR_OK;
 }
 
@@ -122,6 +197,15 @@ int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key)
 	GST_BUFFER_PTS(b) = pts;
 	GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
 	GST_BUFFER_DURATION(b) = duration;
+	if (s->looks) {
+		fenrir_x264_order *o = g_malloc(sizeof *o + s->rows);
+		o->quantizer = s->quantizer;
+		o->rows = s->rows;
+		for (int row = 0; row < s->rows; row++)
+			o->encode[row] = s->changed[row] || (row >= s->top && row < s->bottom);
+		gst_mini_object_set_qdata(GST_MINI_OBJECT(b), g_quark_from_static_string(FENRIR_X264_ORDER), o, g_free);
+		memset(s->changed, 0, s->rows); // what is sent again is the same
+	}
 	switch (gst_app_src_push_buffer(GST_APP_SRC(s->appsrc), b)) {
 	case GST_FLOW_OK:
 		return FENRIR_OK;
@@ -136,6 +220,11 @@ int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key)
 void fenrir_source_free(fenrir_source *s) {
 	g_free(s->scaled);
 	s->scaled = NULL;
+	g_free(s->thumb);
+	g_free(s->last_thumb);
+	g_free(s->changed);
+	s->thumb = s->last_thumb = s->changed = NULL;
+	s->looks = FALSE;
 	if (s->picture)
 		gst_clear_buffer(&s->picture);
 	if (s->pool) {

@@ -10,6 +10,15 @@
 #include <gst/gst.h>
 #include <gst/video/video.h>
 
+// What can be said in a few microseconds of a picture, as mean squares of differences
+// of its luma.
+typedef struct {
+	double change; // to the picture before
+	double detail; // between neighbouring pixels
+	double moved, spread; // of a small copy: change, and the variance of both pictures together
+	double area; // share of the rows of macroblocks in which something changed
+} fenrir_look;
+
 // A source of raw pictures. The elements are borrowed; the rest is owned.
 typedef struct {
 	GstElement *appsrc;
@@ -20,6 +29,13 @@ typedef struct {
 	guint8 *scaled; // pixels of the picture's size, where those given are of another; else NULL
 	int from_width, from_height; // of the pixels given, then
 	int x, y, width, height; // where they go, then
+	fenrir_look look; // at the picture, where it is asked for
+	gboolean looks;
+	guint8 *thumb, *last_thumb; // the picture and the one before it, small
+	int thumb_width, thumb_height;
+	guint8 *changed; // for each row of macroblocks whether it did
+	int rows;
+	int quantizer, top, bottom; // for the next frame; rows from top on, before bottom, are encoded
 } fenrir_source;
 
 // An encoded unit, borrowed from its sample until released.
@@ -41,6 +57,11 @@ int fenrir_source_format(fenrir_source *s, const char *format, int width, int he
 int fenrir_source_scale(fenrir_source *s, int from_width, int from_height, int x, int y, int width, int height);
 // Converts width×height pixels (blue, green, red, unused) into a new picture.
 int fenrir_source_picture(fenrir_source *s, const void *bgrx, int stride);
+// Has pictures looked at from now on.
+int fenrir_source_look(fenrir_source *s);
+// Says how the picture is to be encoded: also those rows of macroblocks from the share
+// top of its height to bottom where nothing changed. Only after fenrir_source_look.
+void fenrir_source_order(fenrir_source *s, int quantizer, double top, double bottom);
 // Paints a part of the picture over, before it has been pushed. All even.
 int fenrir_source_patch(fenrir_source *s, const void *bgrx, int x, int y, int width, int height);
 // Gives the picture to the encoder. Never blocks.

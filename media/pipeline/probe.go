@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-gst/go-gst/gst"
-
 	"fenrir/media"
 	"fenrir/media/pipeline/capture"
 	"fenrir/media/pipeline/encoders"
@@ -32,7 +30,7 @@ const (
 // entry's name really encodes with it. Native code may hang or crash in it, so
 // it runs in a process of its own.
 func ProbeMain(args []string, out io.Writer) int {
-	gst.Init(nil)
+	initGStreamer()
 	var answer any
 	switch {
 	case len(args) == 1 && args[0] == "list":
@@ -117,7 +115,7 @@ func tryEntry(e encoders.Entry) error {
 		if _, err := c.picture(f); err != nil {
 			return err
 		}
-		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false); err != nil {
+		if err := c.push(time.Duration(n)*time.Second/60, time.Second/60, false, false); err != nil {
 			return err
 		}
 		u, ok, err := c.pull(time.Until(deadline))
@@ -129,6 +127,7 @@ func tryEntry(e encoders.Entry) error {
 		}
 		key, size := u.key, len(u.data)
 		c.release()
+		c.learn(size, 0)
 		if n == 0 && !key || size == 0 {
 			return fmt.Errorf("%s made %d bytes for picture %d, key frame: %v", c.element.Factory, size, n, key)
 		}

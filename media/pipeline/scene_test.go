@@ -99,7 +99,7 @@ type decoder struct {
 
 func newDecoder(t testing.TB, codec media.Codec) *decoder {
 	t.Helper()
-	gst.Init(nil)
+	initGStreamer()
 	elements := map[media.Codec]string{
 		media.H264: "h264parse ! avdec_h264 max-threads=1", media.VP8: "vp8dec", media.VP9: "vp9dec", media.AV1: "av1parse ! av1dec",
 	}[codec]

@@ -296,7 +296,7 @@ func (v *video) frame(ctx context.Context, do pace.Action, key bool) error {
 	v.mu.Unlock()
 	// The encoder is told of an even rhythm: one that keeps account of time
 	// would spend what a pause saved on one huge frame after it.
-	if err := v.codec.push(time.Duration(v.count)*v.nominal, v.nominal, key); err != nil {
+	if err := v.codec.push(time.Duration(v.count)*v.nominal, v.nominal, do == pace.Repeat, key); err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
 	v.count++
@@ -423,7 +423,7 @@ func (v *video) back(d done) {
 		return
 	}
 	v.proven = true
-	v.pacer.Done(d.size < v.smallFrame())
+	v.pacer.Done(v.codec.learn(d.size, v.smallFrame()))
 	v.pushed = media.Now()
 }
 

@@ -37,6 +37,9 @@ type Element struct {
 	Profiles []string
 	After    []string // what stands between encoder and sink, as in gst-launch
 	Depth    int      // frames that are given to it at a time, 1 when 0
+	// Ordered tells that it is told with each picture how to encode it, by package
+	// rate, and knows no bitrate. Such an element has a Depth of 1.
+	Ordered bool
 }
 
 // Mood is what the picture does.
@@ -65,6 +68,9 @@ type Params struct {
 	Cores  int // of the machine
 	Pixels int // of a picture
 }
+
+// FrameBytes is what one frame may take, at nominal frame rate.
+func (p Params) FrameBytes() int { return max(1000*p.Kbps/8/max(p.FPS, 1), 1) }
 
 // Fill replaces the braces in a property's value.
 func (p Params) Fill(value string) string {

@@ -33,7 +33,11 @@ func TestTable(t *testing.T) {
 			if el.Format != "I420" && el.Format != "NV12" {
 				t.Errorf("%s: format %q cannot be made", el.Factory, el.Format)
 			}
-			if len(el.Live) == 0 || el.Live[0].Name != "bitrate" && el.Live[0].Name != "target-bitrate" {
+			if el.Ordered {
+				if len(el.Live) > 0 || len(el.Moods) > 0 || el.Depth > 1 {
+					t.Errorf("%s: what it is told with each picture is told by other ways, too", el.Factory)
+				}
+			} else if len(el.Live) == 0 || el.Live[0].Name != "bitrate" && el.Live[0].Name != "target-bitrate" {
 				t.Errorf("%s: its bitrate cannot be changed", el.Factory)
 			}
 			set := map[string]bool{}

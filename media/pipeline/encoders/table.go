@@ -82,7 +82,12 @@ func software() []Entry {
 	return []Entry{
 		{
 			Name: "x264", Family: "software", Codec: media.H264,
+			// The first is ours, package x264; GStreamer's own is for machines whose
+			// libx264 is another than that which ours was built for.
 			Elements: []Element{{
+				Factory: "fenrirx264enc", Format: "I420", Ordered: true,
+				Props: []Prop{prop("speed-preset", "{x264-preset}"), prop("threads", "{threads}")},
+			}, {
 				Factory: "x264enc", Format: "I420",
 				Props: []Prop{
 					prop("tune", "zerolatency"), prop("speed-preset", "{x264-preset}"), prop("pass", "cbr"),
