@@ -267,13 +267,13 @@ func (c *codec) order(again, key bool) {
 
 // learn tells the size in bytes of the unit that the last picture pushed became,
 // before the next is ordered. It returns whether there is nothing left to tell of that
-// picture; small is a size below which that is so.
-func (c *codec) learn(size, small int) (settled bool) {
+// picture, small being a size below which that is so, and how many frames at the
+// nominal rate to leave out now, because the last ones were too large.
+func (c *codec) learn(size, small int) (settled bool, owed float64) {
 	if c.control == nil {
-		return size < small
+		return size < small, 0
 	}
-	c.control.Done(size)
-	return c.control.Settled()
+	return c.control.Done(size)
 }
 
 // push gives the present picture to the encoder, which may be once more. again

@@ -423,7 +423,9 @@ func (v *video) back(d done) {
 		return
 	}
 	v.proven = true
-	v.pacer.Done(v.codec.learn(d.size, v.smallFrame()))
+	settled, owed := v.codec.learn(d.size, v.smallFrame())
+	v.pacer.Done(settled)
+	v.pacer.Pause(time.Duration(owed * float64(v.nominal)))
 	v.pushed = media.Now()
 }
 

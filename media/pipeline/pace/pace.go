@@ -66,6 +66,10 @@ func (p *Pacer) SetFPS(fps int) {
 	p.tat = min(p.tat, p.sent.Add(p.interval))
 }
 
+// Pause puts the next frames off, but for a key frame and what answers a press:
+// those before them have yet to be sent.
+func (p *Pacer) Pause(d time.Duration) { p.tat = p.tat.Add(d) }
+
 // Changed tells that the display shows something new.
 func (p *Pacer) Changed() { p.changed = true }
 

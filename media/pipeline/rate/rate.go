@@ -11,10 +11,12 @@ package rate
 
 import "math"
 
-// The range of quantizers that are chosen. Below it nobody sees a difference.
+// The range of quantizers that are chosen. Beyond it nobody sees a difference, and
+// frames become hardly smaller: 51 is the standard's end, beyond which x264 leaves out
+// more and more.
 const (
 	Finest   = 14
-	Coarsest = 51
+	Coarsest = 54
 )
 
 const (
@@ -23,6 +25,7 @@ const (
 	saved    = 0.5 // budgets that are carried over at most
 	least    = 0.3 // of the budget, for a frame
 	most     = 1.1
+	patience = 3.0 // budgets of debt, from which on frames are left out
 
 	memory = 0.5  // share of the last frame in the weight expected
 	anew   = -2.6 // weight of a picture coded anew, with one pixel and a detail of one
@@ -125,9 +128,6 @@ func (c *Control) Refine() Frame {
 	return c.frame
 }
 
-// Settled tells whether the picture is as good as it becomes.
-func (c *Control) Settled() bool { return c.frame.Bottom >= 1 && c.frame.Quantizer <= Finest }
-
 func (c *Control) whole() { c.frame.Top, c.frame.Bottom, c.share = 0, 1, first }
 
 // slice goes on with the refinement, by a slice that fits beside the rest of the
@@ -200,11 +200,22 @@ func (c *Control) weigh(l Look) float64 {
 	return weight
 }
 
-// Done tells the size in bytes of the last frame.
-func (c *Control) Done(bytes int) {
+// Done tells the size in bytes of the last frame. It returns whether the picture is as
+// good as it becomes, and how many frames to leave out before the next: what
+// came out is so much too large that a picture taken later arrives as early.
+func (c *Control) Done(bytes int) (settled bool, owed float64) {
 	c.size = float64(max(bytes, 1))
-	target := c.target()
+	c.learn(c.target())
 	c.debt = max(c.debt+c.size-c.budget, -saved*c.budget)
+	if c.debt > patience*c.budget {
+		owed = c.debt/c.budget - 1
+		c.debt = c.budget
+	}
+	return c.frame.Bottom >= 1 && c.frame.Quantizer <= Finest, owed
+}
+
+// learn draws the conclusions from the last frame, of which target was wanted.
+func (c *Control) learn(target float64) {
 	weight := math.Log2(c.size) + float64(c.frame.Quantizer)/6
 	switch {
 	case c.sliced:

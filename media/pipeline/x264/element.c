@@ -121,11 +121,12 @@ static gboolean set_format(GstVideoEncoder *v, GstVideoCodecState *state) {
 	p.b_aud = 0;
 
 	// A constant quantizer, which each frame overrides, is the only mode that does not
-	// search a half-size copy of each frame first. x264 holds frames to the range of the quantizers
-	// of its frame types; these factors make that all there are.
+	// search a half-size copy of each frame first. x264 holds frames to the range of the
+	// quantizers of its frame types; these factors, the least that it takes, make that all
+	// there are, 0 to 69: 40 steps more for a key frame and 40 less for a B frame.
 	p.rc.i_rc_method = X264_RC_CQP;
-	p.rc.i_qp_constant = 26;
-	p.rc.f_ip_factor = p.rc.f_pb_factor = 1024;
+	p.rc.i_qp_constant = 35;
+	p.rc.f_ip_factor = p.rc.f_pb_factor = 0.01;
 
 	GstVideoColorimetry *c = &e->info.colorimetry;
 	p.vui.b_fullrange = c->range == GST_VIDEO_COLOR_RANGE_0_255;
