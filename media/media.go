@@ -182,7 +182,7 @@ const (
 type Report struct {
 	Kind    ReportKind
 	Encoder string `json:",omitempty"`
-	Element string `json:",omitempty"` // the GStreamer element in use, "x264enc"
+	Element string `json:",omitempty"` // the GStreamer element in use, "fenrirx264enc"
 	SoundOK bool   `json:",omitempty"`
 	Width   int    `json:",omitempty"`
 	Height  int    `json:",omitempty"`

@@ -369,6 +369,58 @@ func TestStaticScreenBecomesGoodAndThenCostsNothing(t *testing.T) {
 	})
 }
 
+// TestRefinementIsNoBurst: what makes a picture good that stands still comes in frames
+// that take their share of the bitrate, so that what happens next need not wait.
+func TestRefinementIsNoBurst(t *testing.T) {
+	const kbps = 2000
+	e, _ := encoders.Find("x264")
+	s := newStage(t, e, 1280, 720, func(spec *media.Spec) { spec.Video.Kbps = kbps })
+	budget := kbps * 1000 / 8 / videoSpec(s.display, e.Name, e.Codec).Video.FPS
+	m := newMovie(t, s.brush, 1280, 720)
+	m.play(30, time.Second, 0)
+	m.show(1000)
+	s.settled()
+	n := s.n()
+	// A small animation over a picture that has much to tell yet.
+	f := m.show(1300)
+	for i := range 120 {
+		s.brush.fill(uint32(i*0x020406), 600, 300, 40, 40)
+		s.brush.sync()
+		time.Sleep(time.Second / 60) // the rhythm of a program
+	}
+	copy(m.mem, f.Pixels)
+	m.put()
+	s.settled()
+	s.catchUp()
+	sum, most := 0, 0
+	for i := n + 1; i < s.n(); i++ {
+		sum, most = sum+len(s.unit(i).Data), max(most, len(s.unit(i).Data))
+	}
+	frames := s.n() - n - 1
+	good := psnr(s.last, f)
+	t.Logf("%d frames of %.2f budgets, at most %.1f; %.1f dB in the end", frames, float64(sum)/float64(frames*budget), float64(most)/float64(budget), good)
+	if most > 4*budget {
+		t.Errorf("a frame of %.1f budgets refines the picture, want at most 4", float64(most)/float64(budget))
+	}
+	if good < 40 {
+		t.Errorf("the picture is not good in the end: %.1f dB", good)
+	}
+}
+
+// TestEveryElementEncodes: also those that are second choice here.
+func TestEveryElementEncodes(t *testing.T) {
+	initGStreamer()
+	software(t, func(t *testing.T, e encoders.Entry) {
+		for _, element := range e.Elements {
+			only := e
+			only.Elements = []encoders.Element{element}
+			if err := tryEntry(only); err != nil {
+				t.Errorf("%s: %v", element.Factory, err)
+			}
+		}
+	})
+}
+
 // workerPID finds the media worker that this process has started.
 func workerPID(t testing.TB) int {
 	t.Helper()

@@ -32,12 +32,13 @@ const (
 	onset  = 2.0  // doublings of the change, from which on a motion begins
 	level  = 1.0  // change that is nothing
 
-	quiet   = 0.5 // share of the picture that changes, below which the rest is refined
-	refine  = 2   // steps by which it becomes finer
-	slice   = 1.0 / 64
-	widen   = 2.0 // times a slice is wider than the one before, at most
-	first   = 0.2 // share of the picture in the first slice of a quantizer, at most
-	reserve = 0.5 // share of the budget that changes leave, if there is to be a slice
+	quiet    = 0.5 // share of the picture that changes, below which the rest is refined
+	refine   = 2   // steps by which it becomes finer
+	slice    = 1.0 / 64
+	widen    = 2.0 // times a slice is wider than the one before, at most
+	surprise = 3.0 // times as many bytes as by the quantizer before are no surprise
+	densest  = 0.4 // bits that a pixel takes to become finer by that much, at most
+	reserve  = 0.5 // share of the budget that changes leave, if there is to be a slice
 )
 
 // Look is what can be seen of a picture.
@@ -77,13 +78,15 @@ type Control struct {
 	// so that no frame takes more than its share, and then again by a finer quantizer.
 	sliced bool    // the last frame had a slice
 	share  float64 // of the picture in a slice
+	sweep  float64 // bytes of the slices so far that refined it by the present quantizer,
+	before float64 // and of all by the one before
 	rest   float64 // bytes of the last frame, as predicted, that are not the slice's
 }
 
 // New returns a Control for pictures of so many pixels, of which each frame may
 // take budget bytes.
 func New(pixels, budget int) *Control {
-	c := &Control{pixels: math.Log2(float64(max(pixels, 1))), anew: anew, moving: anew - 1, share: slice}
+	c := &Control{pixels: math.Log2(float64(max(pixels, 1))), anew: anew, moving: anew - 1, share: slice, frame: Frame{Quantizer: 30, Bottom: 1}}
 	c.SetBudget(budget)
 	return c
 }
@@ -128,7 +131,17 @@ func (c *Control) Refine() Frame {
 	return c.frame
 }
 
-func (c *Control) whole() { c.frame.Top, c.frame.Bottom, c.share = 0, 1, first }
+// widest is a slice that takes little more than the budget even if it is as dense
+// as any.
+func (c *Control) widest() float64 {
+	return min(max(1.5*8*c.budget/(densest*math.Exp2(c.pixels)), slice), 1)
+}
+
+// whole has all of the picture encoded.
+func (c *Control) whole() {
+	c.frame.Top, c.frame.Bottom = 0, 1
+	c.share, c.sweep, c.before = c.widest(), 0, 0
+}
 
 // slice goes on with the refinement, by a slice that fits beside the rest of the
 // frame, and returns its quantizer, finest at the finest.
@@ -146,9 +159,12 @@ func (c *Control) slice(rest, target float64, finest int) int {
 			return q
 		}
 		q = finer
+		// The finer quantizer may take several times what the one before took.
 		c.frame.Top = 0
-		c.share = min(c.share, first)
+		c.share = min(c.share, c.widest()/2, (target-rest)/(surprise*max(c.sweep, 1)))
+		c.sweep, c.before = 0, c.sweep
 	}
+	c.share = max(min(c.share, c.widest(), (target-rest)/max(c.sweep, c.before, 1)), slice)
 	c.sliced = true
 	c.frame.Bottom = min(c.frame.Top+c.share, 1)
 	return q
@@ -163,6 +179,8 @@ func (c *Control) cautious(want, target float64) int {
 	}
 	steps := 1
 	switch {
+	case c.size > 0.9*target:
+		steps = 0
 	case c.size < target/4:
 		steps = 3
 	case c.size < target/2:
@@ -221,6 +239,7 @@ func (c *Control) learn(target float64) {
 	case c.sliced:
 		room, took := max(target-c.rest, target/8), max(c.size-c.rest, 1)
 		part := c.frame.Bottom - c.frame.Top
+		c.sweep += took
 		c.share = min(max(part*min(room/took, widen), slice), 1)
 		if c.last.Area > 0 && c.size > 2*target && part <= slice {
 			c.weight = weight
