@@ -81,23 +81,28 @@ int fenrir_source_look(fenrir_source *s) {
 	s->thumb_width = MAX(GST_VIDEO_INFO_WIDTH(&s->info) / THUMB, 1);
 	s->thumb_height = MAX(GST_VIDEO_INFO_HEIGHT(&s->info) / THUMB, 1);
 	gsize size = (gsize)s->thumb_width * s->thumb_height;
+	s->columns = (GST_VIDEO_INFO_WIDTH(&s->info) + 15) / 16;
 	s->rows = (GST_VIDEO_INFO_HEIGHT(&s->info) + 15) / 16;
 	g_free(s->thumb);
 	g_free(s->last_thumb);
 	g_free(s->changed);
-	s->changed = g_try_malloc0(s->rows);
+	s->changed = g_try_malloc0((gsize)s->columns * s->rows);
 	s->thumb = g_try_malloc0(size);
 	s->last_thumb = g_try_malloc0(size);
 	s->looks = s->thumb && s->last_thumb && s->changed;
 	return s->looks ? FENRIR_OK : FENRIR_REFUSED;
 }
 
-// Tells whether rows of macroblocks are not the same in two pictures.
-static gboolean differ(GstVideoFrame *a, GstVideoFrame *b, int row) {
+// Tells whether a block, of 16 pixels of luma and 8 of chroma in each direction, is not
+// the same in two pictures.
+static gboolean differ(GstVideoFrame *a, GstVideoFrame *b, int column, int row) {
 	for (guint p = 0; p < GST_VIDEO_FRAME_N_PLANES(a); p++) {
-		int lines = p ? 8 : 16, width = GST_VIDEO_FRAME_COMP_WIDTH(a, p), stride = GST_VIDEO_FRAME_PLANE_STRIDE(a, p);
-		for (int y = row * lines; y < MIN((row + 1) * lines, GST_VIDEO_FRAME_COMP_HEIGHT(a, p)); y++)
-			if (memcmp((guint8 *)GST_VIDEO_FRAME_PLANE_DATA(a, p) + (gsize)y * stride, (guint8 *)GST_VIDEO_FRAME_PLANE_DATA(b, p) + (gsize)y * stride, width))
+		int size = p ? 8 : 16, stride = GST_VIDEO_FRAME_PLANE_STRIDE(a, p);
+		int width = MIN(size, GST_VIDEO_FRAME_COMP_WIDTH(a, p) - size * column), height = MIN(size, GST_VIDEO_FRAME_COMP_HEIGHT(a, p) - size * row);
+		const guint8 *x = (guint8 *)GST_VIDEO_FRAME_PLANE_DATA(a, p) + (gsize)size * row * stride + size * column;
+		const guint8 *y = (guint8 *)GST_VIDEO_FRAME_PLANE_DATA(b, p) + (gsize)size * row * stride + size * column;
+		for (int line = 0; line < height; line++, x += stride, y += stride)
+			if (width == 16 ? memcmp(x, y, 16) : width == 8 ? memcmp(x, y, 8) : memcmp(x, y, width)) // most without a call
 				return TRUE;
 	}
 	return FALSE;
@@ -121,11 +126,12 @@ static void look(fenrir_source *s, GstVideoFrame *f, GstBuffer *before) {
 		s->look.change = ComputeSumSquareErrorPlane(luma, stride, GST_VIDEO_FRAME_PLANE_DATA(&b, 0), LOOK * GST_VIDEO_FRAME_PLANE_STRIDE(&b, 0), width, rows) / pixels;
 		int n = 0;
 		for (int row = 0; row < s->rows; row++)
-			n += s->changed[row] = differ(f, &b, row);
-		s->look.area = (double)n / s->rows;
+			for (int column = 0; column < s->columns; column++)
+				n += s->changed[row * s->columns + column] = differ(f, &b, column, row);
+		s->look.area = (double)n / (s->columns * s->rows);
 		gst_video_frame_unmap(&b);
 	} else {
-		memset(s->changed, 1, s->rows);
+		memset(s->changed, 1, (gsize)s->columns * s->rows);
 		s->look.area = 1;
 	}
 	uint8_t *t = s->last_thumb, *last = s->thumb;
@@ -181,8 +187,8 @@ int fenrir_source_patch(fenrir_source *s, const void *bgrx, int x, int y, int wi
 		return FENRIR_REFUSED;
 	int failed = convert(&f, bgrx, 4 * width, x, y, width, height);
 	gst_video_frame_unmap(&f);
-	if (s->looks)
-		memset(s->changed + y / 16, 1, (y + height + 15) / 16 - y / 16);
+	for (int row = y / 16; s->looks && row < (y + height + 15) / 16; row++)
+		memset(s->changed + row * s->columns + x / 16, 1, (x + width + 15) / 16 - x / 16);
 	return failed ? FENRIR_REFUSED : FENRIR_OK;
 }
 
@@ -198,13 +204,15 @@ int fenrir_source_push(fenrir_source *s, guint64 pts, guint64 duration, int key)
 	GST_BUFFER_DTS(b) = GST_CLOCK_TIME_NONE;
 	GST_BUFFER_DURATION(b) = duration;
 	if (s->looks) {
-		fenrir_x264_order *o = g_malloc(sizeof *o + s->rows);
+		fenrir_x264_order *o = g_malloc(sizeof *o + (gsize)s->columns * s->rows);
 		o->quantizer = s->quantizer;
+		o->columns = s->columns;
 		o->rows = s->rows;
-		for (int row = 0; row < s->rows; row++)
-			o->encode[row] = s->changed[row] || (row >= s->top && row < s->bottom);
+		memcpy(o->encode, s->changed, (gsize)s->columns * s->rows);
+		if (s->top < s->bottom)
+			memset(o->encode + s->top * s->columns, 1, (gsize)(s->bottom - s->top) * s->columns);
 		gst_mini_object_set_qdata(GST_MINI_OBJECT(b), g_quark_from_static_string(FENRIR_X264_ORDER), o, g_free);
-		memset(s->changed, 0, s->rows); // what is sent again is the same
+		memset(s->changed, 0, (gsize)s->columns * s->rows); // what is sent again is the same
 	}
 	switch (gst_app_src_push_buffer(GST_APP_SRC(s->appsrc), b)) {
 	case GST_FLOW_OK:

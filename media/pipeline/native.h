@@ -16,7 +16,7 @@ typedef struct {
 	double change; // to the picture before
 	double detail; // between neighbouring pixels
 	double moved, spread; // of a small copy: change, and the variance of both pictures together
-	double area; // share of the rows of macroblocks in which something changed
+	double area; // share of the macroblocks in which something changed
 } fenrir_look;
 
 // A source of raw pictures. The elements are borrowed; the rest is owned.
@@ -33,8 +33,8 @@ typedef struct {
 	gboolean looks;
 	guint8 *thumb, *last_thumb; // the picture and the one before it, small
 	int thumb_width, thumb_height;
-	guint8 *changed; // for each row of macroblocks whether it did
-	int rows;
+	guint8 *changed; // for each macroblock whether it did
+	int columns, rows; // of macroblocks
 	int quantizer, top, bottom; // for the next frame; rows from top on, before bottom, are encoded
 } fenrir_source;
 

@@ -46,7 +46,7 @@ type Look struct {
 	Change  float64 // mean squared difference of its pixels to the picture before
 	Detail  float64 // mean squared difference between neighbouring pixels
 	Novelty float64 // share of it that cannot be found in the picture before, from 0 to 1
-	Area    float64 // share of its rows in which something changed
+	Area    float64 // share of its blocks in which something changed
 }
 
 // Frame is how a picture is to be encoded.

@@ -145,37 +145,41 @@ static gboolean set_format(GstVideoEncoder *v, GstVideoCodecState *state) {
 	return gst_video_encoder_negotiate(v);
 }
 
-// Takes the rows that are not to be encoded from the last frame as it was decoded: of
-// them nothing is left to tell, whatever the quantizer. Returns whether it did.
-static gboolean mix(FenrirX264Enc *e, const fenrir_x264_order *order, x264_image_t *img) {
-	int width = GST_VIDEO_INFO_WIDTH(&e->info), height = GST_VIDEO_INFO_HEIGHT(&e->info), row = GST_ROUND_UP_2(width);
-	if (!e->decoded.plane[0] || e->decoded.i_csp != X264_CSP_NV12 || !memchr(order->encode, 0, order->rows))
-		return FALSE;
-	if (!e->mixed && !(e->mixed = g_try_malloc((gsize)row * height + (gsize)row * ((height + 1) / 2))))
-		return FALSE;
-	guint8 *chroma = e->mixed + (gsize)row * height;
-	for (int y = 0; y < height; y++) {
-		gboolean fresh = y / 16 >= order->rows || order->encode[y / 16];
-		memcpy(e->mixed + (gsize)row * y, fresh ? img->plane[0] + (gsize)img->i_stride[0] * y : e->decoded.plane[0] + (gsize)e->decoded.i_stride[0] * y, width);
-		if (y & 1)
-			continue;
-		guint8 *to = chroma + (gsize)row * (y / 2);
-		if (!fresh) {
-			memcpy(to, e->decoded.plane[1] + (gsize)e->decoded.i_stride[1] * (y / 2), row);
-			continue;
+// Takes what is not to be encoded from the last frame as it was decoded: nothing is
+// left to tell of it, whatever the quantizer.
+static void mix(FenrirX264Enc *e, const fenrir_x264_order *order, x264_image_t *img) {
+	int width = GST_ROUND_UP_2(GST_VIDEO_INFO_WIDTH(&e->info)), height = GST_ROUND_UP_2(GST_VIDEO_INFO_HEIGHT(&e->info));
+	if (!e->decoded.plane[0] || e->decoded.i_csp != X264_CSP_NV12 || order->columns * 16 < width || order->rows * 16 < height ||
+		!memchr(order->encode, 0, (size_t)order->columns * order->rows))
+		return;
+	if (!e->mixed && !(e->mixed = g_try_malloc((gsize)width * height * 3 / 2)))
+		return;
+	guint8 *chroma = e->mixed + (gsize)width * height;
+	for (int y = 0; y < GST_VIDEO_INFO_HEIGHT(&e->info); y++)
+		memcpy(e->mixed + (gsize)width * y, e->decoded.plane[0] + (gsize)e->decoded.i_stride[0] * y, width);
+	for (int y = 0; y < height / 2; y++)
+		memcpy(chroma + (gsize)width * y, e->decoded.plane[1] + (gsize)e->decoded.i_stride[1] * y, width);
+	for (int row = 0; row < order->rows; row++)
+		for (int column = 0; column < order->columns; column++) {
+			if (!order->encode[row * order->columns + column])
+				continue;
+			int x = 16 * column, w = MIN(16, width - x);
+			for (int y = 16 * row; y < MIN(16 * row + 16, GST_VIDEO_INFO_HEIGHT(&e->info)); y++)
+				memcpy(e->mixed + (gsize)width * y + x, img->plane[0] + (gsize)img->i_stride[0] * y + x, w);
+			for (int y = 8 * row; y < MIN(8 * row + 8, height / 2); y++) {
+				guint8 *to = chroma + (gsize)width * y + x;
+				const guint8 *u = img->plane[1] + (gsize)img->i_stride[1] * y + x / 2, *v = img->plane[2] + (gsize)img->i_stride[2] * y + x / 2;
+				for (int i = 0; i < w / 2; i++) {
+					to[2 * i] = u[i];
+					to[2 * i + 1] = v[i];
+				}
+			}
 		}
-		const guint8 *u = img->plane[1] + (gsize)img->i_stride[1] * (y / 2), *v = img->plane[2] + (gsize)img->i_stride[2] * (y / 2);
-		for (int x = 0; x < row / 2; x++) {
-			to[2 * x] = u[x];
-			to[2 * x + 1] = v[x];
-		}
-	}
 	img->i_csp = X264_CSP_NV12;
 	img->i_plane = 2;
 	img->plane[0] = e->mixed;
 	img->plane[1] = chroma;
-	img->i_stride[0] = img->i_stride[1] = row;
-	return TRUE;
+	img->i_stride[0] = img->i_stride[1] = width;
 }
 
 static GstFlowReturn handle_frame(GstVideoEncoder *v, GstVideoCodecFrame *f) {

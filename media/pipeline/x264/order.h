@@ -8,8 +8,8 @@
 
 typedef struct {
 	int quantizer;
-	int rows;        // of macroblocks, 16 pixels high, that follow
-	guint8 encode[]; // 0: leave this row as the last picture was decoded
+	int columns, rows; // of macroblocks, 16×16 pixels, that follow row by row
+	guint8 encode[];   // 0: leave this one as the last picture was decoded
 } fenrir_x264_order;
 
 #endif
