@@ -18,6 +18,9 @@ import (
 const (
 	// ProbeBound is how long one entry of the encoder table may take.
 	ProbeBound = 5 * time.Second
+	// ListBound is how long the list of them may take: the first process with GStreamer
+	// on a machine, or after an update, looks at all of its plugins.
+	ListBound = 20 * time.Second
 
 	probesAtOnce = 2
 	maxAnswer    = 1 << 20 // bytes that a probe may print
@@ -25,14 +28,14 @@ const (
 
 // Probe finds out which entries of the encoder table work on this machine, by
 // really encoding with each in a child of its own: exe with args, and after
-// them "list" or "try" and an entry's name. It blocks at most ProbeBound for the
+// them "list" or "try" and an entry's name. It blocks at most ListBound for the
 // list and ProbeBound for every two entries whose element exists, or until ctx
 // ends; what is not known by then has that for its Reason. The order is that of
 // the table. The result is empty when there is no list, which is logged.
 func Probe(ctx context.Context, exe string, args []string, log *slog.Logger) []media.Encoder {
 	var encoders []media.Encoder
 	began := time.Now()
-	if err := ask(ctx, exe, append(slices.Clone(args), "list"), &encoders); err != nil {
+	if err := ask(ctx, ListBound, exe, append(slices.Clone(args), "list"), &encoders); err != nil {
 		log.Error("encoders cannot be listed", "cause", err)
 		return nil
 	}
@@ -79,7 +82,7 @@ func Trial(ctx context.Context, exe string, args []string, name string) error {
 func try(ctx context.Context, exe string, args []string, e media.Encoder) media.Encoder {
 	began := time.Now()
 	var found media.Encoder
-	err := ask(ctx, exe, append(slices.Clone(args), "try", e.Name), &found)
+	err := ask(ctx, ProbeBound, exe, append(slices.Clone(args), "try", e.Name), &found)
 	switch {
 	case err != nil:
 		e.Works, e.Reason = false, err.Error()
@@ -92,8 +95,8 @@ func try(ctx context.Context, exe string, args []string, e media.Encoder) media.
 	return e
 }
 
-// ask runs a child until it ends, at most ProbeBound, and decodes what it prints.
-func ask(ctx context.Context, exe string, args []string, into any) error {
+// ask runs a child until it ends, at most bound, and decodes what it prints.
+func ask(ctx context.Context, bound time.Duration, exe string, args []string, into any) error {
 	cmd := command(exe, args)
 	out := &limited{}
 	said := newWords(slog.New(slog.DiscardHandler))
@@ -106,8 +109,8 @@ func ask(ctx context.Context, exe string, args []string, into any) error {
 	}
 	gone := make(chan error, 1)
 	go func() { gone <- cmd.Wait() }()
-	bound := time.NewTimer(ProbeBound)
-	defer bound.Stop()
+	late := time.NewTimer(bound)
+	defer late.Stop()
 	var err error
 	select {
 	case err = <-gone:
@@ -115,9 +118,9 @@ func ask(ctx context.Context, exe string, args []string, into any) error {
 		err = context.Cause(ctx)
 		reapProbe(cmd.Process.Pid, gone)
 		return fmt.Errorf("probe: %w", err)
-	case <-bound.C:
+	case <-late.C:
 		reaped := reapProbe(cmd.Process.Pid, gone)
-		return errors.Join(fmt.Errorf("no answer within %v%s", ProbeBound, after(said)), reaped)
+		return errors.Join(fmt.Errorf("no answer within %v%s", bound, after(said)), reaped)
 	}
 	if err != nil {
 		return fmt.Errorf("probe: %w%s", err, after(said))
