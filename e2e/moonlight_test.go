@@ -317,11 +317,20 @@ func TestMoonlight(t *testing.T) {
 	do(t, "button", st.Button(leftSide, true))
 	eyes.await(t, button, 1)
 	do(t, "button", st.Button(leftSide, false))
-	var sound [][]byte
-	for len(sound) < 200 {
-		sound = append(sound, <-st.Sound())
+	// The program may have drawn before its sound server was there.
+	loud, hz := 0.0, 0.0
+	for range 5 {
+		var sound [][]byte
+		for len(sound) < 200 {
+			sound = append(sound, <-st.Sound())
+		}
+		if loud, hz = heard(t, sound); loud >= 0.01 {
+			break
+		}
+		do(t, "key", st.Key(vkA, true))
+		eyes.await(t, keyDown, xKeyA)
+		do(t, "key", st.Key(vkA, false))
 	}
-	loud, hz := heard(t, sound)
 	if loud < 0.01 || hz < 100 || hz > 4000 {
 		t.Errorf("the tone of the key is %.4f loud and has %.0f Hz", loud, hz)
 	}
