@@ -12,28 +12,33 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 	"unsafe"
 
-	"github.com/go-gst/go-gst/gst"
-
 	"fenrir/media"
+	"fenrir/media/pipeline/record"
 	"fenrir/media/wire"
 )
 
 const (
-	soundPoll    = 50 * time.Millisecond   // between looks at the pipeline's errors
-	soundQuiet   = 500 * time.Millisecond  // without a packet until the sound counts as lost
-	soundFirst   = 2500 * time.Millisecond // until the first packet, which a slow sink may take
-	soundRouse   = 60 * time.Millisecond   // without a first packet until the sink is roused
+	soundPoll    = 60 * time.Millisecond   // without sound until it is asked what is the matter; longer than restEvery
+	soundQuiet   = 500 * time.Millisecond  // without sound until it counts as lost
+	soundFirst   = 2500 * time.Millisecond // until the first sound, which a slow sink may take
 	soundRetry   = 100 * time.Millisecond  // the first pause between two attempts
 	soundRetries = 500 * time.Millisecond  // the longest
 
 	silence      = 3                      // bytes of a packet that has nothing to tell, at most
 	silenceAfter = 200 * time.Millisecond // of such packets until they are left out
 	silenceEvery = 400 * time.Millisecond // one is sent all the same
+
+	// Where nothing at all has been played for restAfter, sound comes in longer
+	// fragments, which costs a fifth, and is not encoded. What then begins to play
+	// is late by less than one of these, once.
+	restAfter = 2 * time.Second
+	restEvery = 50 * time.Millisecond
+
+	longest = 10 * time.Millisecond // of a fragment that is encoded
+	skew    = 40 * time.Millisecond // between the count of samples and the clock that is let pass
 )
 
 // audio is the sound half of a worker. Whatever the sound server does, only
@@ -44,14 +49,18 @@ type audio struct {
 	out   *wire.Writer
 	alone bool // there is no picture: the heartbeat is made here
 
-	frame  uint32
-	told   bool        // whether the parent knows how it stands
-	ok     bool        // what the parent knows
-	at     media.Stamp // capture of the last packet
-	loud   media.Stamp // capture of the last packet that had something to tell
-	sent   media.Stamp // capture of the last packet that was passed on
-	paused bool        // packets are left out
-	beaten media.Stamp
+	frame   uint32
+	told    bool        // whether the parent knows how it stands
+	ok      bool        // what the parent knows
+	due     media.Stamp // when the next fragment begins, by the count of samples
+	played  media.Stamp // end of the last fragment in which something was played
+	resting bool        // nothing is encoded
+	at      media.Stamp // capture of the last packet
+	loud    media.Stamp // capture of the last packet that had something to tell
+	sent    media.Stamp // capture of the last packet that was passed on
+	first   byte        // of the last packet: what an empty one consists of
+	paused  bool        // packets are left out
+	beaten  media.Stamp
 }
 
 // runAudio records and encodes until ctx ends or the parent is gone. A sound
@@ -61,31 +70,27 @@ func runAudio(ctx context.Context, sound media.Sound, spec media.AudioSpec, out 
 	if err := spec.Check(); err != nil {
 		return err
 	}
-	if path, ok := strings.CutPrefix(sound.Server, "unix:"); ok {
-		// libpulse would make a folder of its own in /tmp, and leave it there.
-		if err := os.Setenv("PULSE_RUNTIME_PATH", filepath.Dir(path)); err != nil {
-			return fmt.Errorf("prepare sound: %w", err)
-		}
-	}
 	pause := soundRetry
-	var p *gst.Pipeline
-	var sink *C.GstElement
+	var o *opus
 	for ctx.Err() == nil {
-		if p == nil {
+		if o == nil {
 			var err error
-			if p, sink, err = a.build(); err != nil {
+			if o, err = newOpus(sound, spec); err != nil {
 				return err
 			}
 		}
 		before := a.frame
-		if err := a.play(ctx, p, sink); errors.Is(err, errParent) {
+		err := a.play(ctx, o)
+		if errors.Is(err, errParent) {
 			return err
+		}
+		if errors.Is(err, errOpus) {
+			fmt.Fprintln(os.Stderr, "sound:", err)
+			o.close()
+			o = nil
 		}
 		if err := a.tell(false); err != nil {
 			return err
-		}
-		if !stop(p) {
-			p = nil // it hangs, and is left to itself
 		}
 		if a.frame > before {
 			pause = soundRetry
@@ -98,75 +103,52 @@ func runAudio(ctx context.Context, sound media.Sound, spec media.AudioSpec, out 
 	return nil
 }
 
-// build makes a pipeline from the sound server to Opus packets. It is used
-// again and again.
-func (a *audio) build() (*gst.Pipeline, *C.GstElement, error) {
-	p, err := gst.NewPipelineFromString(fmt.Sprintf(
-		"pulsesrc name=source client-name=fenrir provide-clock=false buffer-time=40000 latency-time=%d"+
-			" ! %s ! opusenc bitrate=%d frame-size=%d complexity=5 %s ! %s"+
-			" ! appsink name=sink sync=false max-buffers=64 drop=true enable-last-sample=false",
-		min(1000*a.spec.FrameMs, 10000), mixing(a.sound.Channels, a.spec.Channels), 1000*a.spec.Kbps, a.spec.FrameMs, opusMode(a.spec), opusCaps(a.spec)))
-	if err != nil {
-		return nil, nil, fmt.Errorf("build sound pipeline: %w", err)
-	}
-	source, err := p.GetElementByName("source")
-	if err != nil {
-		return nil, nil, fmt.Errorf("build sound pipeline: %w", err)
-	}
-	for name, value := range map[string]string{"server": a.sound.Server, "device": a.sound.Source} {
-		if err := source.SetProperty(name, value); err != nil {
-			return nil, nil, fmt.Errorf("build sound pipeline: set %s: %w", name, err)
-		}
-	}
-	sink, err := p.GetElementByName("sink")
-	if err != nil {
-		return nil, nil, fmt.Errorf("build sound pipeline: %w", err)
-	}
-	// One clock for all, so that stamps of sound and picture can be compared.
-	p.ForceClock(gst.ObtainSystemClock().Clock)
-	return p, cElement(sink), nil
+// fragment is how long the fragments are that sound is encoded in.
+func (a *audio) fragment() time.Duration {
+	return min(time.Duration(a.spec.FrameMs)*time.Millisecond, longest)
 }
 
-// play passes packets on until the sound is lost, which is no error of ours.
-func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) error {
-	if err := p.SetState(gst.StatePlaying); err != nil {
+// play records and passes packets on until the sound is lost, which is no error of
+// ours.
+func (a *audio) play(ctx context.Context, o *opus) error {
+	r, err := record.Open(a.sound, a.fragment())
+	if err != nil {
 		return err
 	}
-	last := media.Now()
-	first := true
-	began := last
 	var roused chan struct{} // closed when that is done
 	defer func() {
+		r.Close()
 		if roused != nil {
-			<-roused // its waits are bounded
+			<-roused // the connection it uses is closed
 		}
 	}()
-	var unit C.fenrir_unit
-	for ctx.Err() == nil {
-		switch C.fenrir_pull(sink, C.guint64(soundPoll), &unit) {
-		case C.FENRIR_OK:
-			last = media.Now()
-			// A source that had to catch up may be ahead of the clock for a moment.
-			captured := media.Stamp(uint64(unit.pts)) + media.Stamp(p.GetBaseTime())
-			a.at = max(a.at, min(captured, last.Add(-time.Duration(a.spec.FrameMs)*time.Millisecond)))
-			err := a.tell(true)
-			if err == nil {
-				err = a.emit(a.at, unsafe.Slice((*byte)(unsafe.Pointer(unit.mapped.data)), int(unit.mapped.size)))
-			}
-			C.fenrir_unit_release(&unit)
-			if err != nil {
+	a.resting, a.due = false, 0
+	began := media.Now()
+	last, first := began, true
+	poll := time.NewTimer(soundPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.Gone():
+			return record.ErrGone
+		case f := <-r.Fragments():
+			poll.Reset(soundPoll)
+			last, first = f.Arrived, false
+			if err := a.hear(o, r, f); err != nil {
 				return err
 			}
-			first = false
-		case C.FENRIR_EMPTY:
+		case <-poll.C:
+			poll.Reset(soundPoll)
 			quiet := soundQuiet
 			if first {
 				quiet = soundFirst
-				if roused == nil && media.Now().Sub(began) > soundRouse {
+				if roused == nil {
 					roused = make(chan struct{})
 					go func() {
 						defer close(roused)
-						if err := rouse(a.sound); err != nil && !errors.Is(err, errNotNull) {
+						if err := r.Rouse(); err != nil && !errors.Is(err, record.ErrNotNull) {
 							fmt.Fprintln(os.Stderr, "sound:", err)
 						}
 					}()
@@ -175,17 +157,63 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 			if media.Now().Sub(last) > quiet {
 				return errors.New("no sound comes")
 			}
-		default:
-			return busError(p, 0, errEnded)
 		}
 		if err := a.beat(); err != nil {
 			return err
 		}
-		if err := busError(p, 0, nil); err != nil {
-			return err
+	}
+}
+
+// hear encodes a fragment and passes on what comes of it.
+func (a *audio) hear(o *opus, r *record.Recorder, f record.Fragment) error {
+	d := r.Duration(f.PCM)
+	begin := f.Arrived.Add(-d)
+	// By the count of samples, which is steadier, as long as it is right.
+	if late := begin.Sub(a.due); late > 0 && late < skew {
+		begin = a.due
+	}
+	a.due = begin.Add(d)
+	if a.played == 0 || !f.Silent() {
+		a.played = a.due
+	}
+	if err := a.tell(true); err != nil {
+		return err
+	}
+	rests := a.paused && !a.spec.Constant && begin.Sub(a.played) > restAfter
+	if rests != a.resting {
+		a.resting = rests
+		if rests {
+			r.Every(restEvery)
+		} else {
+			r.Every(a.fragment())
 		}
 	}
-	return nil
+	if rests {
+		return a.emit(max(a.at, begin), []byte{a.first})
+	}
+	if err := o.push(begin, d, f.PCM); err != nil {
+		return err
+	}
+	for {
+		var unit C.fenrir_unit
+		switch C.fenrir_pull(o.sink, 0, &unit) {
+		case C.FENRIR_OK:
+			captured := media.Stamp(unit.pts)
+			if begin.Sub(captured) > skew { // it begins with what was left over when the rest began
+				captured = begin
+			}
+			a.at = max(a.at, min(captured, media.Now().Add(-time.Duration(a.spec.FrameMs)*time.Millisecond)))
+			err := a.emit(a.at, unsafe.Slice((*byte)(unsafe.Pointer(unit.mapped.data)), int(unit.mapped.size)))
+			C.fenrir_unit_release(&unit)
+			if err != nil {
+				return err
+			}
+		case C.FENRIR_EMPTY:
+			return nil
+		default:
+			return o.broken()
+		}
+	}
 }
 
 // emit passes a packet on. Of silence that lasts, next to nothing is: an empty
@@ -194,9 +222,13 @@ func (a *audio) play(ctx context.Context, p *gst.Pipeline, sink *C.GstElement) e
 // cost everybody on their way more than a still picture does. Who wants packets of
 // one length gets all of them.
 func (a *audio) emit(captured media.Stamp, data []byte) error {
+	if len(data) == 0 {
+		return nil // an encoder makes none
+	}
 	if len(data) > silence || a.sent == 0 || a.spec.Constant {
 		a.loud = captured
 	}
+	a.first = data[0]
 	if captured.Sub(a.loud) > silenceAfter {
 		if captured.Sub(a.sent) < silenceEvery && a.paused {
 			return nil

@@ -217,7 +217,7 @@ func audioSpec(s *soundServer, ms int) media.Spec {
 	return media.Spec{Session: "test", Sound: s.where(), Audio: &media.AudioSpec{Kbps: 128, FrameMs: ms}}
 }
 
-func (r *record) soundOK() bool {
+func (r *arrivals) soundOK() bool {
 	for i := len(r.reports) - 1; i >= 0; i-- {
 		if r.reports[i].Kind == media.ReportSound {
 			return r.reports[i].SoundOK
@@ -296,6 +296,67 @@ func TestSilenceCostsNothing(t *testing.T) {
 	}
 }
 
+// TestSoundAfterRest: where nothing was played for long, nothing of the next sound is
+// lost, and it comes soon.
+func TestSoundAfterRest(t *testing.T) {
+	server := newSoundServer(t)
+	server.start()
+	r, _ := begin(t, audioSpec(server, 10))
+	var since media.Stamp
+	r.until(t, 10*time.Second, "a second of rest", func() bool {
+		k := len(r.audio)
+		if k == 0 {
+			return false
+		}
+		if since == 0 {
+			since = r.audio[0].Stages.Captured
+		}
+		return r.audio[k-1].Stages.Captured.Sub(since) > restAfter+time.Second
+	})
+	r.mu.Lock()
+	n := len(r.audio)
+	r.mu.Unlock()
+
+	const length = 300 * time.Millisecond
+	pcm := make([]byte, 0, 4*48*length.Milliseconds())
+	for i := range cap(pcm) / 4 {
+		sample := uint16(int16(12000 * math.Sin(2*math.Pi*1000*float64(i)/48000)))
+		pcm = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(pcm, sample), sample)
+	}
+	cmd := exec.Command("pacat", "--playback", "--server=unix:"+server.socket, "--device=out", "--raw", "--format=s16le", "--rate=48000", "--channels=2", "--latency-msec=20")
+	cmd.Env = append(os.Environ(), "HOME="+server.dir)
+	cmd.Stdin = bytes.NewReader(pcm)
+	if out, err := cmd.CombinedOutput(); err != nil { // it waits until all is played
+		t.Fatalf("pacat: %v: %s", err, out)
+	}
+	r.until(t, 10*time.Second, "silence again", func() bool {
+		k := len(r.audio)
+		return k > n+20 && len(r.audio[k-1].Data) == 1
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	loud := r.audio[n:]
+	for len(loud) > 0 && len(loud[0].Data) <= silence {
+		loud = loud[1:]
+	}
+	var played time.Duration
+	samples := hear(t, loud)
+	for ; len(samples) >= 48; samples = samples[48:] {
+		if slices.Max(samples[:48]) > 6000 {
+			played += time.Millisecond
+		}
+	}
+	t.Logf("%v of %v heard, the first packet is %v old when it arrives", played, length, loud[0].Stages.Received.Sub(loud[0].Stages.Captured))
+	if played < length-10*time.Millisecond || played > length+15*time.Millisecond {
+		t.Errorf("%v of %v heard", played, length)
+	}
+	for i, u := range loud {
+		if age := u.Stages.Received.Sub(u.Stages.Captured); age < 0 || age > restEvery+100*time.Millisecond {
+			t.Errorf("packet %d is %v old when it arrives", i, age)
+		}
+	}
+}
+
 // TestSoundServerComesLateAndDies is the life of a sound server that is not there
 // at first, dies, hangs, and comes back.
 func TestSoundServerComesLateAndDies(t *testing.T) {
@@ -355,7 +416,7 @@ func TestSoundServerComesLateAndDies(t *testing.T) {
 }
 
 // told counts reports about the sound.
-func (r *record) told(ok bool) (n int) {
+func (r *arrivals) told(ok bool) (n int) {
 	for _, m := range r.reports {
 		if m.Kind == media.ReportSound && m.SoundOK == ok {
 			n++

@@ -141,8 +141,8 @@ func (b *brush) fill(rgb uint32, x, y, w, h int) {
 	xproto.PolyFillRectangle(b.c.X, xproto.Drawable(b.win), b.gc, []xproto.Rectangle{{X: int16(x), Y: int16(y), Width: uint16(w), Height: uint16(h)}})
 }
 
-// record is a sink that keeps what it gets.
-type record struct {
+// arrivals is a sink that keeps what it gets.
+type arrivals struct {
 	mu      sync.Mutex
 	video   []media.Unit
 	audio   []media.Unit
@@ -152,14 +152,14 @@ type record struct {
 	err     error
 }
 
-func (r *record) wake() {
+func (r *arrivals) wake() {
 	select {
 	case r.news <- struct{}{}:
 	default:
 	}
 }
 
-func (r *record) Unit(u media.Unit) {
+func (r *arrivals) Unit(u media.Unit) {
 	r.mu.Lock()
 	if u.Kind == media.Video {
 		r.video = append(r.video, u)
@@ -170,15 +170,15 @@ func (r *record) Unit(u media.Unit) {
 	r.wake()
 }
 
-func (r *record) Report(m media.Report) {
+func (r *arrivals) Report(m media.Report) {
 	r.mu.Lock()
 	r.reports = append(r.reports, m)
 	r.mu.Unlock()
 	r.wake()
 }
 
-// until waits until the record fulfils cond, which is called with mu held.
-func (r *record) until(t testing.TB, bound time.Duration, what string, cond func() bool) {
+// until waits until what arrived fulfils cond, which is called with mu held.
+func (r *arrivals) until(t testing.TB, bound time.Duration, what string, cond func() bool) {
 	t.Helper()
 	limit := time.After(bound)
 	for {
@@ -201,10 +201,10 @@ func (r *record) until(t testing.TB, bound time.Duration, what string, cond func
 }
 
 // begin runs a worker, a process of its own, until the test is over.
-func begin(t testing.TB, spec media.Spec) (*record, chan<- media.Order) {
+func begin(t testing.TB, spec media.Spec) (*arrivals, chan<- media.Order) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &record{news: make(chan struct{}, 1), over: make(chan struct{})}
+	r := &arrivals{news: make(chan struct{}, 1), over: make(chan struct{})}
 	orders := make(chan media.Order)
 	p := &worker.Process{
 		Exe: "/proc/self/exe", Args: []string{"media-worker"},

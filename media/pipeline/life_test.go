@@ -150,7 +150,7 @@ func TestStartIsQuick(t *testing.T) {
 	for range 7 {
 		ready := make(chan struct{})
 		var told time.Time
-		r := &record{news: make(chan struct{}, 1), over: make(chan struct{})}
+		r := &arrivals{news: make(chan struct{}, 1), over: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())
 		p := &worker.Process{Exe: "/proc/self/exe", Args: []string{"media-worker"}, Spec: func(context.Context) (media.Spec, error) {
 			<-ready

@@ -66,7 +66,7 @@ func Main(conn *os.File) int {
 func prepare() {
 	C.fenrir_tune_allocator()
 	initGStreamer()
-	for _, factory := range [...]string{"appsrc", "appsink", "fenrirx264enc", "pulsesrc", "opusenc"} {
+	for _, factory := range [...]string{"appsrc", "appsink", "fenrirx264enc", "opusenc"} {
 		if e, err := gst.NewElement(factory); err == nil {
 			_ = e // its plugin is loaded now, which is what it was made for
 		}

@@ -281,6 +281,44 @@ void fenrir_unit_release(fenrir_unit *u) {
 	gst_sample_unref(u->sample);
 }
 
+GstPad *fenrir_feed(GstElement *to, const char *description) {
+	GstCaps *caps = gst_caps_from_string(description);
+	GstPad *feed = gst_pad_new("feed", GST_PAD_SRC), *sink = gst_element_get_static_pad(to, "sink");
+	gst_object_ref_sink(feed);
+	GstSegment segment;
+	gst_segment_init(&segment, GST_FORMAT_TIME);
+	// It is in no bin, as its peer is; so the hierarchy is not checked.
+	gboolean ok = caps && sink && gst_pad_link_full(feed, sink, GST_PAD_LINK_CHECK_CAPS) == GST_PAD_LINK_OK && gst_pad_set_active(feed, TRUE) &&
+		gst_pad_push_event(feed, gst_event_new_stream_start("sound")) && gst_pad_push_event(feed, gst_event_new_caps(caps)) &&
+		gst_pad_push_event(feed, gst_event_new_segment(&segment));
+	if (caps)
+		gst_caps_unref(caps);
+	if (sink)
+		gst_object_unref(sink);
+	if (ok)
+		return feed;
+	fenrir_feed_free(feed);
+	return NULL;
+}
+
+int fenrir_feed_push(GstPad *feed, guint64 pts, guint64 duration, const void *data, gsize size) {
+	GstBuffer *b = gst_buffer_new_allocate(NULL, size, NULL);
+	gst_buffer_fill(b, 0, data, size);
+	GST_BUFFER_PTS(b) = pts;
+	GST_BUFFER_DURATION(b) = duration;
+	return gst_pad_push(feed, b) == GST_FLOW_OK ? FENRIR_OK : FENRIR_REFUSED;
+}
+
+void fenrir_feed_free(GstPad *feed) {
+	GstPad *peer = gst_pad_get_peer(feed);
+	gst_pad_set_active(feed, FALSE);
+	if (peer) {
+		gst_pad_unlink(feed, peer);
+		gst_object_unref(peer);
+	}
+	gst_object_unref(feed);
+}
+
 void fenrir_tune_allocator(void) {
 	// By default glibc raises the threshold with every large buffer that is freed,
 	// and keeps those that come after in arenas of each thread, full of holes.

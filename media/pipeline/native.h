@@ -9,6 +9,7 @@
 #include <gst/app/gstappsrc.h>
 #include <gst/gst.h>
 #include <gst/video/video.h>
+#include <stdlib.h>
 
 // What can be said in a few microseconds of a picture, as mean squares of differences
 // of its luma.
@@ -71,6 +72,13 @@ void fenrir_source_free(fenrir_source *s);
 // Waits up to timeout ns for a unit.
 int fenrir_pull(GstElement *appsink, guint64 timeout, fenrir_unit *u);
 void fenrir_unit_release(fenrir_unit *u);
+
+// Makes a pad that feeds an element, in time format from 0 on. The pad belongs to the
+// caller; NULL if the element takes no such caps.
+GstPad *fenrir_feed(GstElement *to, const char *caps);
+// Has size bytes go all the way to where something keeps them.
+int fenrir_feed_push(GstPad *feed, guint64 pts, guint64 duration, const void *data, gsize size);
+void fenrir_feed_free(GstPad *feed);
 
 // Makes the allocator give large buffers back to the system when they are freed.
 void fenrir_tune_allocator(void);

@@ -2,12 +2,84 @@
 
 package pipeline
 
+/*
+#include "native.h"
+*/
+import "C"
+
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/go-gst/go-gst/gst"
 
 	"fenrir/media"
 )
+
+// errOpus is that the encoder does not work.
+var errOpus = errors.New("sound cannot be encoded")
+
+// opus makes Opus packets of sound. What it makes of a fragment has been made when
+// push returns: it has no thread of its own.
+type opus struct {
+	pipeline *gst.Pipeline
+	feed     *C.GstPad     // owned
+	sink     *C.GstElement // the pipeline's
+}
+
+func newOpus(sound media.Sound, spec media.AudioSpec) (*opus, error) {
+	p, err := gst.NewPipelineFromString(fmt.Sprintf(
+		"identity name=source ! %s ! opusenc bitrate=%d frame-size=%d complexity=5 %s ! %s"+
+			" ! appsink name=sink sync=false async=false max-buffers=64 drop=true enable-last-sample=false",
+		mixing(sound.Channels, spec.Channels), 1000*spec.Kbps, spec.FrameMs, opusMode(spec), opusCaps(spec)))
+	if err != nil {
+		return nil, fmt.Errorf("build sound pipeline: %w", err)
+	}
+	source, err := p.GetElementByName("source")
+	if err != nil {
+		return nil, fmt.Errorf("build sound pipeline: %w", err)
+	}
+	sink, err := p.GetElementByName("sink")
+	if err != nil {
+		return nil, fmt.Errorf("build sound pipeline: %w", err)
+	}
+	if err := p.SetState(gst.StatePlaying); err != nil {
+		return nil, fmt.Errorf("start sound pipeline: %w", err)
+	}
+	caps := C.CString(rawCaps(max(sound.Channels, 2)) + ",layout=interleaved")
+	defer C.free(unsafe.Pointer(caps))
+	feed := C.fenrir_feed(cElement(source), caps)
+	if feed == nil {
+		stop(p)
+		return nil, errors.New("build sound pipeline: nothing can be fed into it")
+	}
+	return &opus{pipeline: p, feed: feed, sink: cElement(sink)}, nil
+}
+
+// close frees the encoder. Nothing can hang in it, since nothing runs in it.
+func (o *opus) close() {
+	stop(o.pipeline)
+	C.fenrir_feed_free(o.feed)
+}
+
+// push encodes sound captured from begin on. The error wraps errOpus.
+func (o *opus) push(begin media.Stamp, d time.Duration, pcm []byte) error {
+	if len(pcm) == 0 {
+		return nil
+	}
+	if C.fenrir_feed_push(o.feed, C.guint64(begin), C.guint64(d), unsafe.Pointer(&pcm[0]), C.gsize(len(pcm))) != C.FENRIR_OK {
+		return o.broken()
+	}
+	return nil
+}
+
+// broken is why the encoder does not work.
+func (o *opus) broken() error {
+	return fmt.Errorf("%w: %w", errOpus, busError(o.pipeline, 0, errEnded))
+}
 
 // Shares of loudspeakers that a listener lacks, in those that play instead. What
 // is played in stereo stays what it is; what a surround program plays all around may
@@ -31,20 +103,23 @@ var mixes = map[[2]int][][]float64{
 // hardly to be heard.
 func mixing(card, channels int) string {
 	card, channels = max(card, 2), max(channels, 2)
-	const raw = "audio/x-raw,format=S16LE,rate=48000,channels=%d"
-	if card == 2 && channels == 2 {
-		return fmt.Sprintf(raw, 2)
-	}
-	masks := map[int]string{2: ",channel-mask=(bitmask)0x3", 6: ",channel-mask=(bitmask)0x3f", 8: ",channel-mask=(bitmask)0xc3f"}
-	way := fmt.Sprintf(raw+"%s", card, masks[card])
+	way := rawCaps(card)
 	if card != channels {
-		way += fmt.Sprintf(" ! audioconvert mix-matrix=\"<%s>\" ! "+raw+"%s", matrix(card, channels), channels, masks[channels])
+		way += fmt.Sprintf(" ! audioconvert mix-matrix=\"<%s>\" ! %s", matrix(card, channels), rawCaps(channels))
 	}
 	if channels > 2 {
 		// Of no known place, so that the encoder takes them as they come.
 		way += " ! capssetter caps=\"audio/x-raw,channel-mask=(bitmask)0x0\""
 	}
 	return way
+}
+
+// masks name the loudspeakers of a card.
+var masks = map[int]string{2: "0x3", 6: "0x3f", 8: "0xc3f"}
+
+// rawCaps are those of what a card plays.
+func rawCaps(channels int) string {
+	return fmt.Sprintf("audio/x-raw,format=S16LE,rate=48000,channels=%d,channel-mask=(bitmask)%s", channels, masks[channels])
 }
 
 // matrix is a mix in the form that GStreamer takes.

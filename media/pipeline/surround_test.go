@@ -12,7 +12,7 @@ import (
 )
 
 // lengths counts packets by their length. Called with mu held.
-func (r *record) lengths() map[int]int {
+func (r *arrivals) lengths() map[int]int {
 	out := map[int]int{}
 	for _, u := range r.audio {
 		out[len(u.Data)]++

@@ -37,7 +37,7 @@ func software(t *testing.T, f func(t *testing.T, e encoders.Entry)) {
 
 // stage is a display that a test draws on, and a worker that watches it.
 type stage struct {
-	*record
+	*arrivals
 	t       *testing.T
 	display media.Display
 	brush   *brush
@@ -61,7 +61,7 @@ func newStageOn(t *testing.T, d media.Display, e encoders.Entry, change func(*me
 	if change != nil {
 		change(&spec)
 	}
-	s.record, s.orders = begin(t, spec)
+	s.arrivals, s.orders = begin(t, spec)
 	s.until(t, 15*time.Second, "first picture", func() bool { return len(s.video) > 0 })
 	return s
 }

@@ -25,6 +25,9 @@ const (
 	retryLast   = time.Second
 	bufferBytes = 2 * rate / 50  // 20 ms wait at the server at most
 	startBytes  = 2 * rate / 200 // 5 ms are enough to begin
+
+	silentFor = time.Second // until the stream is closed; longer than a tone
+	none      = -1          // no stream
 )
 
 // Player plays tones. Make it with New; the goroutine that calls Run owns it.
@@ -96,6 +99,8 @@ func (p *Player) connection(ctx context.Context) error {
 	gone := make(chan struct{})
 	more := make(chan struct{}, 1)
 	var room atomic.Int64 // bytes that the server has asked for
+	var playing atomic.Int64
+	playing.Store(none)
 	c := &proto.Client{Callback: func(msg any) {
 		switch m := msg.(type) {
 		case *proto.ConnectionClosed:
@@ -103,6 +108,9 @@ func (p *Player) connection(ctx context.Context) error {
 		case *proto.PlaybackStreamKilled:
 			conn.Close()
 		case *proto.Request:
+			if int64(m.StreamIndex) != playing.Load() { // of a stream that is closed, or that tells how much in its reply
+				return
+			}
 			room.Add(int64(m.Length))
 			select {
 			case more <- struct{}{}:
@@ -117,14 +125,14 @@ func (p *Player) connection(ctx context.Context) error {
 		conn.Close()
 		<-gone
 	}()
-	stream, err := open(c)
-	if err != nil {
+	if err := introduce(c); err != nil {
 		return err
 	}
-	room.Add(int64(stream.Missing))
 	p.state(nil)
 	m := &mixer{}
 	buf := make([]byte, bufferBytes)
+	silent := time.NewTimer(silentFor)
+	defer silent.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -133,37 +141,61 @@ func (p *Player) connection(ctx context.Context) error {
 			return errServerGone
 		case pitch := <-p.wishes:
 			m.add(pitch)
+			silent.Reset(silentFor)
+			if playing.Load() == none {
+				stream, err := open(c)
+				if err != nil {
+					return err
+				}
+				room.Store(int64(stream.Missing))
+				playing.Store(int64(stream.StreamIndex))
+			}
 		case <-more:
+		case <-silent.C:
+			// A stream that plays nothing keeps the server at work all the same, in
+			// steps as short as its buffer, even one that is paused.
+			if stream := playing.Swap(none); stream != none {
+				if err := c.Request(&proto.DeletePlaybackStream{StreamIndex: uint32(stream)}, nil); err != nil {
+					return fmt.Errorf("close the stream at the sound server: %w", err)
+				}
+			}
 		}
-		for room.Load() >= startBytes {
+		for playing.Load() != none && room.Load() >= startBytes {
 			n := m.read(buf[:min(room.Load(), bufferBytes)&^1])
 			if n == 0 {
 				break
 			}
 			room.Add(-int64(n))
-			if err := c.Send(stream.StreamIndex, buf[:n]); err != nil {
+			if err := c.Send(uint32(playing.Load()), buf[:n]); err != nil {
 				return fmt.Errorf("play: %w", err)
 			}
 		}
 	}
 }
 
-// open logs in and makes a stream that starts with the first few milliseconds
-// that it is given and is silent, at no cost, when it is given nothing.
-func open(c *proto.Client) (*proto.CreatePlaybackStreamReply, error) {
+// props tell the server's user what plays.
+var props = proto.PropList{
+	"application.name": proto.PropListString("Fenrir playground"),
+	"media.name":       proto.PropListString("tones"),
+	"media.role":       proto.PropListString("game"),
+}
+
+// introduce logs in.
+func introduce(c *proto.Client) error {
 	var auth proto.AuthReply
 	if err := c.Request(&proto.Auth{Version: c.Version(), Cookie: cookie()}, &auth); err != nil {
-		return nil, fmt.Errorf("log in at the sound server: %w", err)
+		return fmt.Errorf("log in at the sound server: %w", err)
 	}
 	c.SetVersion(auth.Version)
-	props := proto.PropList{
-		"application.name": proto.PropListString("Fenrir playground"),
-		"media.name":       proto.PropListString("tones"),
-		"media.role":       proto.PropListString("game"),
-	}
 	if err := c.Request(&proto.SetClientName{Props: props}, &proto.SetClientNameReply{}); err != nil {
-		return nil, fmt.Errorf("name ourselves to the sound server: %w", err)
+		return fmt.Errorf("name ourselves to the sound server: %w", err)
 	}
+	return nil
+}
+
+// open makes a stream that starts with the first few milliseconds that it is given
+// and is silent when it is given nothing.
+func open(c *proto.Client) (*proto.CreatePlaybackStreamReply, error) {
 	var reply proto.CreatePlaybackStreamReply
 	err := c.Request(&proto.CreatePlaybackStream{
 		SampleSpec:            proto.SampleSpec{Format: proto.FormatInt16LE, Channels: 1, Rate: rate},
