@@ -18,7 +18,7 @@ BUILDFLAGS := -buildvcs=$(shell git status --porcelain >/dev/null 2>&1 && echo a
 # media/pipeline runs alone, because it measures rates, and as a whole without the
 # race detector, which makes software encoders several times slower. These of its
 # tests need no speed and run with it, too.
-UNHURRIED := ToneArrives|SoundServerComesLateAndDies|StoppedWorkerIsFoundSilent|DisplayChangesItsSize|CountersOnlyRise|DisplayLost|NoSuchEncoder
+UNHURRIED := ToneArrives|SoundAfterRest|HeartGoesOn|SoundServerComesLateAndDies|StoppedWorkerIsFoundSilent|DisplayChangesItsSize|CountersOnlyRise|DisplayLost|NoSuchEncoder
 
 # NVIDIA marks functions of its header as deprecated, 130 lines of it.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations

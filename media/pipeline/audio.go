@@ -111,7 +111,7 @@ func (a *audio) fragment() time.Duration {
 // play records and passes packets on until the sound is lost, which is no error of
 // ours.
 func (a *audio) play(ctx context.Context, o *opus) error {
-	r, err := record.Open(a.sound, a.fragment())
+	r, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,6 +160,40 @@ func (a *audio) play(ctx context.Context, o *opus) error {
 		}
 		if err := a.beat(); err != nil {
 			return err
+		}
+	}
+}
+
+// open starts the recording, and keeps the heartbeat up for as long as the sound
+// server takes.
+func (a *audio) open(ctx context.Context) (*record.Recorder, error) {
+	type opened struct {
+		r   *record.Recorder
+		err error
+	}
+	done := make(chan opened)
+	go func() { // its waits are bounded
+		r, err := record.Open(a.sound, a.fragment())
+		select {
+		case done <- opened{r, err}:
+		case <-ctx.Done():
+			if err == nil {
+				r.Close()
+			}
+		}
+	}()
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case o := <-done:
+			return o.r, o.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+			if err := a.beat(); err != nil {
+				return nil, err
+			}
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"fenrir/media"
 	"fenrir/media/pipeline/encoders"
+	"fenrir/media/pipeline/record"
 )
 
 // soundServer is a PulseAudio of the test's own, which can die and come back.
@@ -413,6 +414,33 @@ func TestSoundServerComesLateAndDies(t *testing.T) {
 			t.Fatalf("packet %d: frame %d at %d after %d at %d", i, s.audio[i].Frame, s.audio[i].Stages.Captured, s.audio[i-1].Frame, s.audio[i-1].Stages.Captured)
 		}
 	}
+}
+
+// TestHeartGoesOnWhileTheSoundServerHangs: of a worker that has nothing else to do.
+func TestHeartGoesOnWhileTheSoundServerHangs(t *testing.T) {
+	server := newSoundServer(t)
+	server.start()
+	r, _ := begin(t, audioSpec(server, 10))
+	r.until(t, 10*time.Second, "sound", r.soundOK)
+	if err := server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	beats := func() (n int) {
+		for _, m := range r.reports {
+			if m.Kind == media.ReportHeartbeat {
+				n++
+			}
+		}
+		return n
+	}
+	var lost int
+	r.until(t, 10*time.Second, "report of lost sound", func() bool { lost = beats(); return !r.soundOK() })
+	bound := 3 * record.Bound // longer than an attempt to connect
+	r.until(t, 2*bound, "heartbeats while nobody answers", func() bool { return beats() >= lost+int(bound/beatEvery) })
+	if err := server.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	r.until(t, 10*time.Second, "sound of the server that hung", r.soundOK)
 }
 
 // told counts reports about the sound.
