@@ -11,11 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jfreymuth/pulse/proto"
 	"golang.org/x/sys/unix"
 
 	"fenrir/media"
 	"fenrir/media/desktop/tree"
+	"fenrir/media/pulse"
 )
 
 const (
@@ -202,11 +202,12 @@ func shake(socket string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	c := &proto.Client{Callback: func(any) {}} // without one it panics at the end of the connection
-	c.SetTimeout(soundAnswer)
-	c.Open(conn)
-	return c.Request(&proto.Auth{Version: c.Version(), Cookie: make([]byte, 256)}, &proto.AuthReply{}) // any cookie will do
+	c, err := pulse.New(conn, pulse.Login{Bound: soundAnswer}, func(any) {})
+	if err != nil {
+		return err
+	}
+	c.Close()
+	return nil
 }
 
 // connectable waits until a service takes connections; it returns false when it

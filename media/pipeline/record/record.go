@@ -1,14 +1,13 @@
 // Package record records what a PulseAudio server's monitor hears. It promises
 // that nothing here waits for the server longer than Bound an answer, that sound
 // which nobody takes is dropped, and that a Recorder that was closed has no
-// goroutine left. It imports jfreymuth/pulse's protocol package.
+// goroutine left. It imports media, media/pulse and jfreymuth/pulse's protocol package.
 package record
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"github.com/jfreymuth/pulse/proto"
 
 	"fenrir/media"
+	"fenrir/media/pulse"
 )
 
 const (
@@ -35,6 +35,9 @@ var maps = map[int]proto.ChannelMap{
 	6: {proto.ChannelFrontLeft, proto.ChannelFrontRight, proto.ChannelFrontCenter, proto.ChannelLFE, proto.ChannelRearLeft, proto.ChannelRearRight},
 	8: {proto.ChannelFrontLeft, proto.ChannelFrontRight, proto.ChannelFrontCenter, proto.ChannelLFE, proto.ChannelRearLeft, proto.ChannelRearRight, proto.ChannelLeftSide, proto.ChannelRightSide},
 }
+
+// props tell the server's user who records.
+var props = proto.PropList{"application.name": proto.PropListString("fenrir"), "media.name": proto.PropListString("session")}
 
 // ErrGone is why there is no more sound: the server ended the recording.
 var ErrGone = errors.New("the sound server is gone")
@@ -58,12 +61,11 @@ func (f Fragment) Silent() bool {
 // Recorder is a recording that runs. The one who opened it closes it.
 type Recorder struct {
 	sound  media.Sound
-	client *connection
+	client *pulse.Conn
 	stream uint32
 	frame  int // bytes of a sample of all channels
 
 	fragments chan Fragment
-	gone      chan struct{} // closed with the server's last word
 	every     chan time.Duration
 	closing   chan struct{}
 	tuned     chan struct{} // closed when tune is through
@@ -79,11 +81,18 @@ func Open(sound media.Sound, every time.Duration) (*Recorder, error) {
 		return nil, fmt.Errorf("record: no card has %d channels", channels)
 	}
 	r := &Recorder{
-		sound: sound, frame: 2 * channels, fragments: make(chan Fragment, waiting), gone: make(chan struct{}),
+		sound: sound, frame: 2 * channels, fragments: make(chan Fragment, waiting),
 		every: make(chan time.Duration, 1), closing: make(chan struct{}), tuned: make(chan struct{}),
 	}
-	var err error
-	if r.client, err = connect(sound.Server, r.take); err != nil {
+	path, ok := strings.CutPrefix(sound.Server, "unix:")
+	if !ok {
+		return nil, fmt.Errorf("record: %q is no sound server of ours", sound.Server)
+	}
+	conn, err := net.DialTimeout("unix", path, Bound)
+	if err != nil {
+		return nil, fmt.Errorf("record: reach the sound server: %w", err)
+	}
+	if r.client, err = pulse.New(conn, pulse.Login{Bound: Bound, Props: props}, r.take); err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	volumes := make(proto.ChannelVolumes, channels)
@@ -101,11 +110,10 @@ func Open(sound media.Sound, every time.Duration) (*Recorder, error) {
 		EarlyRequests:      true, // the server's own steps are as long as fragments, not half of it
 		DirectOnInputIndex: proto.Undefined,
 		ChannelVolumes:     volumes,
-		Properties:         proto.PropList{"media.name": proto.PropListString("session")},
+		Properties:         props,
 	}, &reply)
 	if err != nil {
-		r.client.hangUp()
-		<-r.gone
+		r.client.Close()
 		return nil, fmt.Errorf("record %s: %w", sound.Source, err)
 	}
 	r.stream = reply.StreamIndex
@@ -127,7 +135,7 @@ func (r *Recorder) Duration(pcm []byte) time.Duration {
 func (r *Recorder) Fragments() <-chan Fragment { return r.fragments }
 
 // Gone is closed when there will be no more.
-func (r *Recorder) Gone() <-chan struct{} { return r.gone }
+func (r *Recorder) Gone() <-chan struct{} { return r.client.Gone() }
 
 // Lost is how many fragments nobody took in time.
 func (r *Recorder) Lost() uint64 { return r.lost.Load() }
@@ -151,8 +159,7 @@ func (r *Recorder) Every(d time.Duration) {
 // ends with the connection.
 func (r *Recorder) Close() {
 	close(r.closing)
-	r.client.hangUp()
-	<-r.gone
+	r.client.Close()
 	<-r.tuned
 }
 
@@ -183,76 +190,6 @@ func (r *Recorder) take(message any) {
 			r.lost.Add(1)
 		}
 	case *proto.RecordStreamKilled:
-		r.client.hangUp()
-	case *proto.ConnectionClosed:
-		close(r.gone)
+		r.client.HangUp()
 	}
-}
-
-// connection is one to a sound server that knows us.
-type connection struct {
-	*proto.Client
-	conn net.Conn
-}
-
-// hangUp ends the connection: what waits for an answer gets none, and the callback
-// is told that it is closed. It may be called more than once.
-func (c *connection) hangUp() { _ = c.conn.Close() }
-
-// connect makes a connection whose messages go to the callback, the last of them
-// a *proto.ConnectionClosed. It waits at most Bound for each of two answers.
-func connect(server string, callback func(any)) (*connection, error) {
-	path, ok := strings.CutPrefix(server, "unix:")
-	if !ok {
-		return nil, fmt.Errorf("%q is no sound server of ours", server)
-	}
-	conn, err := net.DialTimeout("unix", path, Bound)
-	if err != nil {
-		return nil, fmt.Errorf("reach the sound server: %w", err)
-	}
-	closed := make(chan struct{})
-	c := &connection{Client: &proto.Client{}, conn: bounded{conn}}
-	c.Callback = func(message any) {
-		callback(message)
-		if _, ok := message.(*proto.ConnectionClosed); ok {
-			close(closed)
-		}
-	}
-	c.SetTimeout(Bound)
-	c.Open(c.conn)
-	auth := proto.AuthReply{}
-	err = c.Request(&proto.Auth{Version: c.Version(), Cookie: make([]byte, 256)}, &auth) // any cookie will do
-	if err == nil {
-		c.SetVersion(auth.Version)
-		err = c.Request(&proto.SetClientName{Props: proto.PropList{"application.name": proto.PropListString("fenrir")}}, &proto.SetClientNameReply{})
-	}
-	if err != nil {
-		c.hangUp()
-		<-closed
-		return nil, fmt.Errorf("introduce ourselves to the sound server: %w", err)
-	}
-	return c, nil
-}
-
-// bounded is a connection whose writes end, and whose every end looks like EOF:
-// the only one that the protocol package tells.
-type bounded struct{ net.Conn }
-
-func (b bounded) Read(p []byte) (int, error) {
-	n, err := b.Conn.Read(p)
-	if err != nil {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (b bounded) Write(p []byte) (int, error) {
-	if err := b.SetWriteDeadline(time.Now().Add(Bound)); err != nil {
-		return 0, err
-	}
-	n, err := b.Conn.Write(p)
-	if err != nil {
-		_ = b.Close() // the protocol package does not look at errors of writes
-	}
-	return n, err
 }

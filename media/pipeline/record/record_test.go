@@ -30,7 +30,7 @@ func server(t *testing.T) (media.Sound, *os.Process) {
 	}
 	socket := filepath.Join(dir, "native")
 	cmd := exec.Command(path, "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--log-level=error",
-		"-L", "module-null-sink sink_name=out rate=48000 channels=2", "-L", "module-native-protocol-unix socket="+socket+" auth-anonymous=1")
+		"-L", "module-null-sink sink_name=out rate=48000 channels=2", "-L", "module-null-source source_name=microphone", "-L", "module-native-protocol-unix socket="+socket+" auth-anonymous=1")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir, "PULSE_RUNTIME_PATH=" + dir, "PULSE_STATE_PATH=" + dir,
 		"DBUS_SESSION_BUS_ADDRESS=unix:path=" + filepath.Join(dir, "bus")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -191,11 +191,15 @@ func TestNothingToRecord(t *testing.T) {
 
 func TestRouseLeavesOthersAlone(t *testing.T) {
 	sound, _ := server(t)
+	sound.Source = "microphone"
 	r, err := Open(sound, 10*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if err := r.Rouse(); !errors.Is(err, ErrNotNull) {
+		t.Errorf("a microphone was roused, or not for what it is: %v", err)
+	}
 	r.sound.Source = "none"
 	if err := r.Rouse(); err == nil || errors.Is(err, ErrNotNull) {
 		t.Errorf("a source that is not there: %v", err)

@@ -1,14 +1,13 @@
 // Package tone plays short tones through a PulseAudio-compatible sound server.
 // It promises that asking for a tone never blocks, whatever the server does, and
-// that it comes back by itself after the server did. It imports jfreymuth/pulse's
-// protocol package.
+// that it comes back by itself after the server did. It imports media/pulse and
+// jfreymuth/pulse's protocol package.
 package tone
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jfreymuth/pulse/proto"
+
+	"fenrir/media/pulse"
 )
 
 const (
@@ -92,19 +93,15 @@ func (p *Player) connection(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
-	gone := make(chan struct{})
 	more := make(chan struct{}, 1)
 	var room atomic.Int64 // bytes that the server has asked for
 	var playing atomic.Int64
 	playing.Store(none)
-	c := &proto.Client{Callback: func(msg any) {
+	c, err := pulse.New(conn, pulse.Login{Bound: ioLimit, Cookie: cookie(), Props: props}, func(msg any) {
 		switch m := msg.(type) {
-		case *proto.ConnectionClosed:
-			close(gone)
 		case *proto.PlaybackStreamKilled:
 			conn.Close()
 		case *proto.Request:
@@ -117,17 +114,12 @@ func (p *Player) connection(ctx context.Context) error {
 			default:
 			}
 		}
-	}}
-	c.SetTimeout(ioLimit)
-	c.Open(conn)
-	// The client's reader must be gone before this returns: it is ours.
-	defer func() {
-		conn.Close()
-		<-gone
-	}()
-	if err := introduce(c); err != nil {
+	})
+	if err != nil {
 		return err
 	}
+	// The client's reader must be gone before this returns: it is ours.
+	defer c.Close()
 	p.state(nil)
 	m := &mixer{}
 	buf := make([]byte, bufferBytes)
@@ -137,7 +129,7 @@ func (p *Player) connection(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-gone:
+		case <-c.Gone():
 			return errServerGone
 		case pitch := <-p.wishes:
 			m.add(pitch)
@@ -180,22 +172,9 @@ var props = proto.PropList{
 	"media.role":       proto.PropListString("game"),
 }
 
-// introduce logs in.
-func introduce(c *proto.Client) error {
-	var auth proto.AuthReply
-	if err := c.Request(&proto.Auth{Version: c.Version(), Cookie: cookie()}, &auth); err != nil {
-		return fmt.Errorf("log in at the sound server: %w", err)
-	}
-	c.SetVersion(auth.Version)
-	if err := c.Request(&proto.SetClientName{Props: props}, &proto.SetClientNameReply{}); err != nil {
-		return fmt.Errorf("name ourselves to the sound server: %w", err)
-	}
-	return nil
-}
-
 // open makes a stream that starts with the first few milliseconds that it is given
 // and is silent when it is given nothing.
-func open(c *proto.Client) (*proto.CreatePlaybackStreamReply, error) {
+func open(c *pulse.Conn) (*proto.CreatePlaybackStreamReply, error) {
 	var reply proto.CreatePlaybackStreamReply
 	err := c.Request(&proto.CreatePlaybackStream{
 		SampleSpec:            proto.SampleSpec{Format: proto.FormatInt16LE, Channels: 1, Rate: rate},
@@ -247,7 +226,7 @@ func dial(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		c, derr := d.DialContext(ctx, network, address)
 		if derr == nil {
-			return &bounded{Conn: c}, nil
+			return c, nil
 		}
 		err = fmt.Errorf("reach the sound server: %w", derr)
 	}
@@ -273,28 +252,4 @@ func endpoint(server string) (network, address string) {
 		address = net.JoinHostPort(address, "4713")
 	}
 	return network, address
-}
-
-// bounded is a connection whose writes end, and whose every end looks like EOF:
-// the only one that the protocol package reports.
-type bounded struct{ net.Conn }
-
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.Conn.Read(p)
-	if err != nil {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if err := b.SetWriteDeadline(time.Now().Add(ioLimit)); err != nil {
-		return 0, err
-	}
-	n, err := b.Conn.Write(p)
-	if err != nil {
-		// The protocol package does not look at errors of writes.
-		b.Close()
-	}
-	return n, err
 }
