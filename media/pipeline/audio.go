@@ -118,6 +118,9 @@ func (a *audio) play(ctx context.Context, o *opus) error {
 	var roused chan struct{} // closed when that is done
 	defer func() {
 		r.Close()
+		if n := r.Lost(); n > 0 {
+			fmt.Fprintf(os.Stderr, "sound: %d fragments came while this process was held up, and are lost\n", n)
+		}
 		if roused != nil {
 			<-roused // the connection it uses is closed
 		}
@@ -167,6 +170,8 @@ func (a *audio) play(ctx context.Context, o *opus) error {
 // open starts the recording, and keeps the heartbeat up for as long as the sound
 // server takes.
 func (a *audio) open(ctx context.Context) (*record.Recorder, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	type opened struct {
 		r   *record.Recorder
 		err error
@@ -223,7 +228,8 @@ func (a *audio) hear(o *opus, r *record.Recorder, f record.Fragment) error {
 		}
 	}
 	if rests {
-		return a.emit(max(a.at, begin), []byte{a.first})
+		a.at = max(a.at, begin)
+		return a.emit(a.at, []byte{a.first})
 	}
 	if err := o.push(begin, d, f.PCM); err != nil {
 		return err
