@@ -37,7 +37,7 @@ const (
 	slice    = 1.0 / 64
 	widen    = 2.0 // times a slice is wider than the one before, at most
 	surprise = 3.0 // times as many bytes as by the quantizer before are no surprise
-	densest  = 0.4 // bits that a pixel takes to become finer by that much, at most
+	densest  = 0.5 // bits that a pixel takes to become finer by that much; single slices take nearly twice as many
 	reserve  = 0.5 // share of the budget that changes leave, if there is to be a slice
 )
 
