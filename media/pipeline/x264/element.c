@@ -17,9 +17,14 @@ static struct {
 	int (*profile)(x264_param_t *, const char *);
 	void (*picture)(x264_picture_t *);
 	x264_t *(*open)(x264_param_t *);
+	int (*reconfig)(x264_t *, x264_param_t *);
 	int (*encode)(x264_t *, x264_nal_t **, int *, x264_picture_t *, x264_picture_t *);
 	void (*close)(x264_t *);
 } x264;
+
+// Frames with a quantizer above this are decimated. Below, that wins nothing and takes
+// 5 to 8 % of the time; from 40 on, to do without loses 0.8 dB.
+#define DECIMATE 30
 
 #define NAME_(x) #x
 #define NAME(x) NAME_(x)
@@ -28,7 +33,8 @@ typedef struct {
 	GstVideoEncoder parent;
 	x264_t *encoder;
 	GstVideoInfo info;
-	gint64 frames; // given to the encoder
+	x264_param_t params; // of the encoder now
+	gint64 frames;       // given to the encoder
 	gint threads;
 	gchar *preset;
 	x264_image_t decoded; // the last frame, in the encoder's memory: NV12
@@ -140,6 +146,7 @@ static gboolean set_format(GstVideoEncoder *v, GstVideoCodecState *state) {
 		GST_ELEMENT_ERROR(e, LIBRARY, INIT, ("x264 refuses %d×%d", p.i_width, p.i_height), (NULL));
 		return FALSE;
 	}
+	e->params = p;
 	e->frames = 0;
 	gst_video_codec_state_unref(gst_video_encoder_set_output_state(v, gst_static_pad_template_get_caps(&src_template), state));
 	return gst_video_encoder_negotiate(v);
@@ -182,6 +189,16 @@ static void mix(FenrirX264Enc *e, const fenrir_x264_order *order, x264_image_t *
 	img->i_stride[0] = img->i_stride[1] = width;
 }
 
+// Has single small coefficients left out where quantizers are coarse: there that leaves bits
+// for more, elsewhere it only takes time.
+static void decimate(FenrirX264Enc *e, int quantizer) {
+	int want = quantizer > (e->params.analyse.b_dct_decimate ? DECIMATE - 2 : DECIMATE); // not back and forth
+	if (want == e->params.analyse.b_dct_decimate)
+		return;
+	e->params.analyse.b_dct_decimate = want;
+	x264.reconfig(e->encoder, &e->params); // it refuses nothing here that it took before
+}
+
 static GstFlowReturn handle_frame(GstVideoEncoder *v, GstVideoCodecFrame *f) {
 	FenrirX264Enc *e = (FenrirX264Enc *)v;
 	GstVideoFrame in;
@@ -203,6 +220,7 @@ static GstFlowReturn handle_frame(GstVideoEncoder *v, GstVideoCodecFrame *f) {
 	const fenrir_x264_order *order = gst_mini_object_get_qdata(GST_MINI_OBJECT(f->input_buffer), g_quark_from_static_string(FENRIR_X264_ORDER));
 	if (order) {
 		pic.i_qpplus1 = order->quantizer + 1;
+		decimate(e, order->quantizer);
 		if (pic.i_type != X264_TYPE_IDR)
 			mix(e, order, &pic.img);
 	}
@@ -258,7 +276,7 @@ const char *fenrir_x264_register(void) {
 		const char *name;
 	} functions[] = {
 		{&x264.preset, "x264_param_default_preset"}, {&x264.profile, "x264_param_apply_profile"}, {&x264.picture, "x264_picture_init"},
-		{&x264.open, NAME(x264_encoder_open)}, {&x264.encode, "x264_encoder_encode"}, {&x264.close, "x264_encoder_close"},
+		{&x264.open, NAME(x264_encoder_open)}, {&x264.reconfig, "x264_encoder_reconfig"}, {&x264.encode, "x264_encoder_encode"}, {&x264.close, "x264_encoder_close"},
 	};
 	for (size_t i = 0; i < G_N_ELEMENTS(functions); i++) {
 		void *f = dlsym(lib, functions[i].name);
