@@ -17,6 +17,7 @@ import (
 	"fenrir/gpu"
 	"fenrir/media/desktop"
 	"fenrir/media/pipeline"
+	"fenrir/media/slack"
 	"fenrir/server/config"
 	"fenrir/server/playground"
 )
@@ -58,6 +59,11 @@ func run(args []string) int {
 		return desktop.Main(os.NewFile(3, "parent"))
 	}
 
+	if command == "serve" {
+		if err := slack.Loosen(); err != nil {
+			fmt.Fprintln(os.Stderr, "fenrir: timers stay exact, which takes more CPU:", err)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	var err error

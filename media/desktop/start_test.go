@@ -160,7 +160,7 @@ func TestProgramGetsItsOwnWorldOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(leaky)
-	spec := program(t, `pwd > where; read line || echo closed > stdin; ls -l /proc/self/fd > fds; echo "$OWN" > own; env > environment.new; mv environment.new environment; exec sleep 1000`)
+	spec := program(t, `pwd > where; read line || echo closed > stdin; ls -l /proc/self/fd > fds; cat /proc/self/timerslack_ns > slack; echo "$OWN" > own; env > environment.new; mv environment.new environment; exec sleep 1000`)
 	spec.Program.Env = []string{"OWN=yes please", "FENRIR_SESSION=forged"}
 	r := launch(t, spec)
 	r.until(media.DesktopProgram)
@@ -194,7 +194,7 @@ func TestProgramGetsItsOwnWorldOnly(t *testing.T) {
 			t.Errorf("the program sees %s=%s", name, value)
 		}
 	}
-	for file, want := range map[string]string{"where": spec.Home, "stdin": "closed", "own": "yes please"} {
+	for file, want := range map[string]string{"where": spec.Home, "stdin": "closed", "own": "yes please", "slack": "50000"} {
 		if b, _ := os.ReadFile(filepath.Join(spec.Home, file)); strings.TrimSpace(string(b)) != want {
 			t.Errorf("%s: got %q, want %q", file, b, want)
 		}

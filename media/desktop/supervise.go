@@ -23,6 +23,7 @@ import (
 	"fenrir/media/desktop/traces"
 	"fenrir/media/desktop/tree"
 	"fenrir/media/priority"
+	"fenrir/media/slack"
 )
 
 // Main is the supervisor: our binary started again by Desktop, with its socket as
@@ -274,10 +275,12 @@ func (k *keeper) fork(f fork) (*child, error) {
 	var pid int
 	var err error
 	exec := func() {
-		pid, err = syscall.ForkExec(f.path, f.argv, attr)
-		if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
-			pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
-		}
+		slack.Exact(func() { // games sleep exactly
+			pid, err = syscall.ForkExec(f.path, f.argv, attr)
+			if errors.Is(err, syscall.ENOEXEC) { // a script without #!, which every shell runs
+				pid, err = syscall.ForkExec("/bin/sh", append([]string{"/bin/sh", f.path}, f.argv[1:]...), attr)
+			}
+		})
 	}
 	if f.program && k.leisurely != nil {
 		done := make(chan struct{})

@@ -76,7 +76,8 @@ func below(root, enough int) []int {
 
 // status reads threads and memory of a process, zeros of one that is gone.
 func status(pid int) (threads int, memory int64) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	var room [4096]byte
+	b, err := tree.ReadFile("/proc/"+strconv.Itoa(pid)+"/status", room[:])
 	if err != nil {
 		return 0, 0
 	}

@@ -44,19 +44,41 @@ func (p Process) Dead() bool { return p.State == 'Z' || p.State == 'X' }
 
 // Read reads one row. The error is os.ErrNotExist or ESRCH when there is none.
 func Read(pid int) (Process, error) {
-	// As os.ReadFile with half of its system calls: an end reads thousands of rows.
-	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return Process{}, err
-	}
 	var b [1024]byte
-	n, err := unix.Read(fd, b[:])
-	_ = unix.Close(fd) // nothing was written
+	row, err := ReadFile("/proc/"+strconv.Itoa(pid)+"/stat", b[:])
 	if err != nil {
 		return Process{}, err
 	}
-	return parseStat(b[:n])
+	return parseStat(row)
 }
+
+// ReadFile returns what a file of /proc holds, in b where it fits. It takes half of the
+// system calls of os.ReadFile: an end reads thousands of rows, and limits are watched all
+// the time.
+func ReadFile(path string, b []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was written
+	for b = b[:0]; ; {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, max(len(b), page))
+		}
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		if err != nil {
+			return nil, err
+		}
+		whole := n < cap(b)-len(b) && n < page/2 // the kernel goes on until what comes next does not fit a page
+		if b = b[:len(b)+n]; n == 0 || whole {
+			return b, nil
+		}
+	}
+}
+
+// page is the least that the kernel fills with rows of a file of /proc before it ends
+// a read, if there are as many.
+const page = 4096
 
 // parseStat reads /proc/PID/stat, see proc(5). The name is in parentheses and may
 // hold any character.
@@ -148,8 +170,9 @@ func Children(pid int) ([]int, error) {
 		return nil, err
 	}
 	var pids []int
+	room := make([]byte, page)
 	for _, t := range threads {
-		list, err := os.ReadFile(folder + t.Name() + "/children")
+		list, err := ReadFile(folder+t.Name()+"/children", room)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			continue // the thread has just ended; or a kernel without such lists
 		}

@@ -1,8 +1,11 @@
 package tree
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -59,4 +62,34 @@ func FuzzParseStat(f *testing.F) {
 			t.Fatal("a process without a state")
 		}
 	})
+}
+
+// Files of every length come whole: shorter than the room for them, longer, and
+// longer than what the kernel gives at once.
+func TestReadFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	for _, size := range []int{0, 1, 63, 64, 65, 2047, 2048, 4096, 100000} {
+		want := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
+		if err := os.WriteFile(file, want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, room := range []int{0, 64, 4096} {
+			if got, err := ReadFile(file, make([]byte, room)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d bytes with room for %d: %d bytes, %v", size, room, len(got), err)
+			}
+		}
+	}
+	for _, name := range []string{"/proc/self/maps", "/proc/self/status", "/proc/filesystems"} {
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadFile(name, nil)
+		if err != nil || bytes.Count(got, []byte{'\n'}) != bytes.Count(want, []byte{'\n'}) {
+			t.Errorf("%s: %d bytes, not %d; %v", name, len(got), len(want), err)
+		}
+	}
+	if _, err := ReadFile("/proc/0/stat", nil); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a file that is not there:", err)
+	}
 }
