@@ -70,12 +70,16 @@ type Options struct {
 // rescanEvery bounds how often folders are looked at for changes.
 const rescanEvery = 10 * time.Second
 
+// patience is how long a caller waits for a look at the folders.
+const patience = 50 * time.Millisecond
+
 // Catalog answers what can be started. It looks for changed folders when it is
 // asked, at most every ten seconds; there is nothing to close.
 type Catalog struct {
 	opt      Options
 	dataDirs []string
 	fixed    []App // built-in and configured ones
+	patience time.Duration
 
 	scanning sync.Mutex // held over a look at the folders; taken before mu
 
@@ -96,7 +100,7 @@ func New(opt Options) *Catalog {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{opt: opt, dataDirs: opt.Config.Dirs, icons: map[iconKey]*Icon{}}
+	c := &Catalog{opt: opt, patience: patience, dataDirs: opt.Config.Dirs, icons: map[iconKey]*Icon{}}
 	if len(c.dataDirs) == 0 {
 		c.dataDirs = xdgDataDirs(opt.Environ)
 	}
@@ -153,9 +157,11 @@ func (c *Catalog) Skipped(ctx context.Context) []Skip {
 	return slices.Clone(skipped)
 }
 
-// scan looks at the folders again if it is time to, and returns what there is.
-// While one caller looks, the others are served what was there before; only the
-// very first look makes them wait.
+// scan has the folders looked at again if it is time to, and returns what there is. Only
+// the very first look makes callers wait. A later one is waited for by who asked for it,
+// and that for 50 ms at most: on a machine that is short of everything, or a disk that
+// hangs, what was there before is good enough. A look is never broken off, as what it
+// found by then would be taken for all there is.
 func (c *Catalog) scan(ctx context.Context) ([]App, []Skip) {
 	now := c.opt.Now()
 	apps, skipped, fresh := c.present(now)
@@ -164,29 +170,49 @@ func (c *Catalog) scan(ctx context.Context) ([]App, []Skip) {
 	}
 	if apps == nil {
 		c.scanning.Lock()
+		defer c.scanning.Unlock()
+		if apps, _, fresh = c.present(now); !fresh {
+			c.look(context.WithoutCancel(ctx), now, apps != nil)
+		}
+	} else {
+		looked := make(chan struct{})
+		go func() { // ends with its system calls; there is one at a time
+			defer close(looked)
+			defer c.scanning.Unlock()
+			c.look(context.WithoutCancel(ctx), now, true)
+		}()
+		late := time.NewTimer(c.patience)
+		defer late.Stop()
+		select {
+		case <-looked:
+		case <-late.C:
+		case <-ctx.Done():
+		}
 	}
-	defer c.scanning.Unlock()
-	if apps, skipped, fresh = c.present(now); fresh {
-		return apps, skipped
-	}
+	apps, skipped, _ = c.present(now)
+	return apps, skipped
+}
+
+// look reads the folders if they have changed, or if nothing was read before. The caller
+// holds scanning.
+func (c *Catalog) look(ctx context.Context, now time.Time, before bool) {
 	stamp := ""
 	if c.opt.Config.DesktopEntries {
 		stamp = folderStamp(c.dataDirs)
 	}
 	c.mu.Lock()
 	c.checked = now
-	same := apps != nil && stamp == c.stamp
+	same := before && stamp == c.stamp
 	c.mu.Unlock()
 	if same {
-		return apps, skipped
+		return
 	}
-	apps, skipped = c.collect(ctx)
+	apps, skipped := c.collect(ctx)
 	c.opt.Log.DebugContext(ctx, "catalogue read", "programs", len(apps), "skipped", len(skipped), "took", c.opt.Now().Sub(now))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apps, c.skipped, c.stamp = apps, skipped, stamp
 	c.icons, c.index = map[iconKey]*Icon{}, c.iconIndexFor(apps)
-	return apps, skipped
 }
 
 func (c *Catalog) present(now time.Time) (apps []App, skipped []Skip, fresh bool) {

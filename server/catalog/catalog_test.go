@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -88,7 +90,9 @@ func (m *tree) catalog(adjust ...func(*Options)) *Catalog {
 	for _, f := range adjust {
 		f(&opt)
 	}
-	return New(opt)
+	c := New(opt)
+	c.patience = time.Minute // what is found is what counts
+	return c
 }
 
 func ids(apps []App) (list []string) {
@@ -258,6 +262,64 @@ func TestNewProgramsAppearWithinTenSeconds(t *testing.T) {
 	m.wait(rescanEvery)
 	if _, ok := c.Find(t.Context(), "a"); ok {
 		t.Error("a removed program did not disappear")
+	}
+}
+
+// A disk that hangs makes nobody wait who can be served what was there before.
+func TestALookThatHangs(t *testing.T) {
+	t.Parallel()
+	m := newTree(t)
+	m.entry("share/applications/a.desktop", "A")
+	var hangs atomic.Bool
+	looking, mended := make(chan struct{}), make(chan struct{})
+	c := m.catalog(func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(writer(func(line []byte) {
+			if hangs.Load() && bytes.Contains(line, []byte("catalogue read")) { // at the end of a look
+				looking <- struct{}{}
+				<-mended
+			}
+		}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	c.patience = time.Millisecond
+	first := ids(c.List(t.Context()))
+	m.entry("share/applications/b.desktop", "B")
+	m.wait(rescanEvery)
+	hangs.Store(true)
+	if got := ids(c.List(t.Context())); !slices.Equal(got, first) { // has it looked at
+		t.Errorf("while a look hangs there are %q, not %q", got, first)
+	}
+	<-looking
+	m.wait(rescanEvery)
+	if got := ids(c.List(t.Context())); !slices.Equal(got, first) { // does not have it looked at again
+		t.Errorf("while a look hangs there are %q, not %q", got, first)
+	}
+	hangs.Store(false)
+	close(mended)
+	c.scanning.Lock() // until the look is over
+	c.scanning.Unlock()
+	if got := ids(c.List(t.Context())); !slices.Equal(got, []string{PlaygroundID, "a", "b"}) {
+		t.Errorf("afterwards there are %q", got)
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(b)
+	return len(b), nil
+}
+
+// A caller who goes away in the middle of the first look does not leave half of it.
+func TestACallerThatGoes(t *testing.T) {
+	t.Parallel()
+	m := newTree(t)
+	m.entry("share/applications/a.desktop", "A")
+	c := m.catalog()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.List(ctx)
+	if got := ids(c.List(t.Context())); !slices.Equal(got, []string{PlaygroundID, "a"}) {
+		t.Errorf("the next caller gets %q", got)
 	}
 }
 
