@@ -100,6 +100,7 @@ func serve(ctx context.Context, args []string, out io.Writer) error {
 	h.programs = catalog.New(catalog.Options{
 		Exe: self, Config: cfg.Catalog, Apps: cfg.Apps, Locale: os.Getenv("LANG"), Environ: os.Environ(), Log: log,
 	})
+	go h.programs.List(ctx) // ends with its system calls; no player is to wait for the first look at the folders
 	h.probe(ctx)
 	h.registry = &session.Registry{
 		Config: h.sessionConfig, Encoders: func() session.Encoders { return h.encoders }, Log: log,

@@ -208,11 +208,13 @@ func (c *Catalog) look(ctx context.Context, now time.Time, before bool) {
 		return
 	}
 	apps, skipped := c.collect(ctx)
+	index := c.iconIndexFor(apps)
+	index() // before anybody needs it, who would have to wait
 	c.opt.Log.DebugContext(ctx, "catalogue read", "programs", len(apps), "skipped", len(skipped), "took", c.opt.Now().Sub(now))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.apps, c.skipped, c.stamp = apps, skipped, stamp
-	c.icons, c.index = map[iconKey]*Icon{}, c.iconIndexFor(apps)
+	c.icons, c.index = map[iconKey]*Icon{}, index
 }
 
 func (c *Catalog) present(now time.Time) (apps []App, skipped []Skip, fresh bool) {

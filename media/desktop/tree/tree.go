@@ -292,41 +292,68 @@ func freezeGroups(all []Process) {
 // KillAll kills what find returns until it returns nothing, and gives up when ctx
 // ends. It stops the processes before it kills them, so that none forks away. It
 // returns whom it killed and what is left.
+//
+// It looks again every 5 ms as long as there is somebody new. Who is killed but not gone
+// has a kernel to wait for, which is not helped by looks at its table: they get
+// rarer then.
 func KillAll(ctx context.Context, find func() ([]Process, error)) (killed []ID, left []Process, err error) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	pause := least
+	again := time.NewTimer(pause)
+	defer again.Stop()
+	dying := map[ID]bool{}
 	for {
 		if left, err = find(); err != nil || len(left) == 0 {
 			return killed, left, err
 		}
-		if len(left) > crowd {
-			freezeGroups(left)
-		}
-		for frozen := map[ID]bool{}; ; {
-			fresh := false
-			for _, p := range left {
-				if !frozen[p.ID] {
-					fresh, frozen[p.ID] = true, true
-					_ = p.Signal(unix.SIGSTOP) // the kill below tells what cannot be done
-				}
-			}
-			if !fresh || ctx.Err() != nil {
-				break
-			}
-			if left, err = find(); err != nil {
+		if slices.ContainsFunc(left, func(p Process) bool { return !dying[p.ID] }) {
+			pause = least
+			if left, err = freeze(ctx, left, find); err != nil {
 				return killed, left, err
 			}
-		}
-		for _, p := range left {
-			if p.Signal(unix.SIGKILL) == nil {
-				killed = append(killed, p.ID)
+			for _, p := range left {
+				if p.Signal(unix.SIGKILL) == nil && !dying[p.ID] {
+					dying[p.ID] = true
+					killed = append(killed, p.ID)
+				}
 			}
+		} else {
+			pause = min(2*pause, most)
 		}
+		again.Reset(pause)
 		select {
-		case <-tick.C:
+		case <-again.C:
 		case <-ctx.Done():
 			left, err = find()
 			return killed, left, err
+		}
+	}
+}
+
+// Pauses between two looks of KillAll.
+const (
+	least = 5 * time.Millisecond
+	most  = 40 * time.Millisecond
+)
+
+// freeze stops processes until find finds no others. It returns what it found last.
+func freeze(ctx context.Context, left []Process, find func() ([]Process, error)) ([]Process, error) {
+	if len(left) > crowd {
+		freezeGroups(left)
+	}
+	for frozen := map[ID]bool{}; ; {
+		fresh := false
+		for _, p := range left {
+			if !frozen[p.ID] {
+				fresh, frozen[p.ID] = true, true
+				_ = p.Signal(unix.SIGSTOP) // the kill tells what cannot be done
+			}
+		}
+		if !fresh || ctx.Err() != nil {
+			return left, nil
+		}
+		var err error
+		if left, err = find(); err != nil {
+			return left, err
 		}
 	}
 }
