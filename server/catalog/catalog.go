@@ -78,12 +78,11 @@ const patience = 50 * time.Millisecond
 type Catalog struct {
 	opt      Options
 	dataDirs []string
-	fixed    []App // built-in and configured ones
+	fixed    []App // built-in and configured ones, which need no disk
 	patience time.Duration
 
-	scanning sync.Mutex // held over a look at the folders; taken before mu
-
 	mu      sync.Mutex
+	looking chan struct{}     // closed at the end of the present look, nil without one; guarded by mu
 	checked time.Time         // last look at the folders, guarded by mu
 	stamp   string            // their modification times then, guarded by mu
 	apps    []App             // sorted, guarded by mu; replaced, never changed
@@ -104,7 +103,8 @@ func New(opt Options) *Catalog {
 	if len(c.dataDirs) == 0 {
 		c.dataDirs = xdgDataDirs(opt.Environ)
 	}
-	if opt.Config.Playground {
+	// A configured entry replaces the playground, or hides it.
+	if opt.Config.Playground && !slices.ContainsFunc(opt.Apps, func(a config.App) bool { return a.ID == PlaygroundID }) {
 		c.fixed = append(c.fixed, App{
 			ID: PlaygroundID, Title: "Playground", Source: Builtin, Game: true,
 			Summary:    "See, hear and feel how fast your stream is",
@@ -157,52 +157,62 @@ func (c *Catalog) Skipped(ctx context.Context) []Skip {
 	return slices.Clone(skipped)
 }
 
-// scan has the folders looked at again if it is time to, and returns what there is. Only
-// the very first look makes callers wait. A later one is waited for by who asked for it,
+// scan has the folders looked at again if it is time to, and returns what there is. The
+// very first look makes all callers wait. A later one is waited for by who asked for it,
 // and that for 50 ms at most: on a machine that is short of everything, or a disk that
-// hangs, what was there before is good enough. A look is never broken off, as what it
+// hangs, what was there before is good enough. Nobody waits longer than ctx; who did for
+// the first look is given what needs no disk. A look is never broken off, as what it
 // found by then would be taken for all there is.
 func (c *Catalog) scan(ctx context.Context) ([]App, []Skip) {
 	now := c.opt.Now()
-	apps, skipped, fresh := c.present(now)
-	if fresh || apps != nil && !c.scanning.TryLock() {
+	c.mu.Lock()
+	apps, skipped := c.apps, c.skipped
+	fresh := apps != nil && now.Sub(c.checked) < rescanEvery
+	asks := !fresh && c.looking == nil
+	if asks {
+		c.looking = make(chan struct{})
+		go c.look(context.WithoutCancel(ctx), now) // ends with its system calls; there is one at a time
+	}
+	looking := c.looking
+	c.mu.Unlock()
+	if fresh || apps != nil && !asks {
 		return apps, skipped
 	}
-	if apps == nil {
-		c.scanning.Lock()
-		defer c.scanning.Unlock()
-		if apps, _, fresh = c.present(now); !fresh {
-			c.look(context.WithoutCancel(ctx), now, apps != nil)
-		}
-	} else {
-		looked := make(chan struct{})
-		go func() { // ends with its system calls; there is one at a time
-			defer close(looked)
-			defer c.scanning.Unlock()
-			c.look(context.WithoutCancel(ctx), now, true)
-		}()
+	var enough <-chan time.Time
+	if apps != nil {
 		late := time.NewTimer(c.patience)
 		defer late.Stop()
-		select {
-		case <-looked:
-		case <-late.C:
-		case <-ctx.Done():
-		}
+		enough = late.C
 	}
-	apps, skipped, _ = c.present(now)
-	return apps, skipped
+	select {
+	case <-looking:
+	case <-enough:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.apps == nil {
+		return c.fixed, nil
+	}
+	return c.apps, c.skipped
 }
 
-// look reads the folders if they have changed, or if nothing was read before. The caller
-// holds scanning.
-func (c *Catalog) look(ctx context.Context, now time.Time, before bool) {
+// look reads the folders if they have changed since they were read, if ever. It closes
+// looking, which the caller has made.
+func (c *Catalog) look(ctx context.Context, now time.Time) {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		close(c.looking)
+		c.looking = nil
+	}()
 	stamp := ""
 	if c.opt.Config.DesktopEntries {
 		stamp = folderStamp(c.dataDirs)
 	}
 	c.mu.Lock()
 	c.checked = now
-	same := before && stamp == c.stamp
+	same := c.apps != nil && stamp == c.stamp
 	c.mu.Unlock()
 	if same {
 		return
@@ -217,12 +227,6 @@ func (c *Catalog) look(ctx context.Context, now time.Time, before bool) {
 	c.icons, c.index = map[iconKey]*Icon{}, index
 }
 
-func (c *Catalog) present(now time.Time) (apps []App, skipped []Skip, fresh bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.apps, c.skipped, c.apps != nil && now.Sub(c.checked) < rescanEvery
-}
-
 // collect puts the sources together. A configured entry replaces what has its
 // id, or hides it.
 func (c *Catalog) collect(ctx context.Context) ([]App, []Skip) {
@@ -233,11 +237,9 @@ func (c *Catalog) collect(ctx context.Context) ([]App, []Skip) {
 	for _, a := range c.opt.Apps {
 		hidden[a.ID] = a.Hidden
 	}
-	for _, a := range slices.Backward(c.fixed) { // configured ones win over the playground
-		if !taken[a.ID] && !hidden[a.ID] {
-			taken[a.ID] = true
-			apps = append(apps, a)
-		}
+	for _, a := range c.fixed {
+		taken[a.ID] = true
+		apps = append(apps, a)
 	}
 	if c.opt.Config.DesktopEntries {
 		found, left := discover(ctx, c.dataDirs, c.opt)

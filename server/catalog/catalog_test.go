@@ -293,12 +293,41 @@ func TestALookThatHangs(t *testing.T) {
 	if got := ids(c.List(t.Context())); !slices.Equal(got, first) { // does not have it looked at again
 		t.Errorf("while a look hangs there are %q, not %q", got, first)
 	}
+	c.mu.Lock()
+	over := c.looking
+	c.mu.Unlock()
 	hangs.Store(false)
 	close(mended)
-	c.scanning.Lock() // until the look is over
-	c.scanning.Unlock()
+	<-over
 	if got := ids(c.List(t.Context())); !slices.Equal(got, []string{PlaygroundID, "a", "b"}) {
 		t.Errorf("afterwards there are %q", got)
+	}
+}
+
+// A disk that hangs from the beginning leaves everybody what needs no disk, within their
+// own deadlines.
+func TestAFirstLookThatHangs(t *testing.T) {
+	t.Parallel()
+	m := newTree(t)
+	m.entry("share/applications/a.desktop", "A")
+	mended := make(chan struct{})
+	c := m.catalog(func(o *Options) {
+		o.Apps = []config.App{{ID: "own", Title: "Own", Icon: "own", Command: []string{"/x"}}, {ID: "gone", Hidden: true}}
+		o.Log = slog.New(slog.NewTextHandler(writer(func([]byte) { <-mended }), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if got := ids(c.List(ctx)); !slices.Equal(got, []string{PlaygroundID, "own"}) {
+			t.Errorf("while the first look hangs there are %q", got)
+		}
+		if c.HasIcon(ctx, "own") {
+			t.Error("while the first look hangs there is an icon")
+		}
+		cancel()
+	}
+	close(mended)
+	if _, ok := c.Find(t.Context(), "a"); !ok {
+		t.Error("afterwards there is no program")
 	}
 }
 

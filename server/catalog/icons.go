@@ -78,6 +78,9 @@ func (c *Catalog) Icon(ctx context.Context, id string, size int) (*Icon, error) 
 	icons, index := c.icons, c.index
 	icon, known := icons[key]
 	c.mu.Unlock()
+	if index == nil { // the first look is not over
+		return nil, ErrNoIcon
+	}
 	if !known {
 		var err error
 		if icon, err = loadIcon(index(), app.Icon, size); err != nil {
