@@ -28,10 +28,10 @@ command = ["sh", "-c", "trap '' TERM HUP INT; (setsid sh -c \"trap '' TERM; whil
 // nothing of it is left, and another session does not notice.
 func TestCancelOfAHungSession(t *testing.T) {
 	s := start(t, options{config: stubborn})
-	p := tab(t, 1280, 720)
-	enter(t, s, p)
-	play(t, p, "playground")
-	awaitPicture(t, p, 30, 20*time.Second)
+	s.setup()
+	// Who watches has no decoder: a browser takes so much of two cores that frames are
+	// lost to it at any time, and nobody could tell them from those lost to the hung one.
+	watcher := receive(t, s, s.create("playground").ID)
 
 	hung := s.create("stubborn")
 	until(t, 10*time.Second, "the stubborn program runs", func() bool { return s.session(hung.ID).Program.PID != 0 })
@@ -42,24 +42,25 @@ func TestCancelOfAHungSession(t *testing.T) {
 		t.Fatalf("%d media workers, want 2: %+v", len(workers), below)
 	}
 	slices.SortFunc(workers, func(a, b process) int { return a.pid - b.pid })
-	// lost is how many of the frames that the other session's program draws are not
-	// sent until the returned function is called, give or take two that are on their
-	// way. (What the browser paints of them depends on the two cores that it shares
-	// with us.)
-	lost := func() func() float64 {
-		reset(t, p)
-		awaitPicture(t, p, 2, 5*time.Second)
-		drawn, sent := look(t, p).Last, s.metric("fenrir_video_frames_total")
-		return func() float64 {
-			awaitPicture(t, p, 100, 20*time.Second)
-			got := look(t, p)
-			drawn, sent := got.Last-drawn, s.metric("fenrir_video_frames_total")-sent
-			slices.Sort(got.Gaps)
-			t.Logf("the other session: %d frames drawn, %.0f sent, %d painted, longest gap between painted ones %.0f ms", drawn, sent, got.Painted, got.Gaps[len(got.Gaps)-1])
-			return float64(drawn) - sent
+	// lost is how many of the other session's 60 frames a second do not come until the
+	// returned function is called, and how long it went without one, in ms.
+	lost := func() func() (frames, gap float64) {
+		watcher.take()
+		return func() (frames, gap float64) {
+			var got []arrival
+			until(t, 20*time.Second, "150 frames of the other session", func() bool {
+				got = append(got, watcher.take().frames...)
+				return len(got) > 150
+			})
+			for i, f := range got[1:] {
+				gap = max(gap, f.at-got[i].at)
+			}
+			frames = (got[len(got)-1].at-got[0].at)*60/1000 - float64(len(got)-1)
+			t.Logf("the other session: %d frames came, %.1f did not, longest gap %.0f ms", len(got), frames, gap)
+			return frames, gap
 		}
 	}
-	before := max(lost()(), lost()()) // on a slow machine a second has 0 to 6
+	before, _ := lost()()
 	meanwhile := lost()
 	// Right before the end, or a new worker has taken the place of the hung one.
 	if err := syscall.Kill(workers[1].pid, syscall.SIGSTOP); err != nil {
@@ -95,8 +96,11 @@ func TestCancelOfAHungSession(t *testing.T) {
 		}
 	}
 	t.Logf("gone after %v", time.Since(began).Round(time.Millisecond))
-	if n := meanwhile(); n > max(before, 0)+3 {
-		t.Errorf("the other session lost %.0f frames meanwhile, and %.0f before", n, before)
+	n, gap := meanwhile()
+	do(t, "watch", watcher.failed())
+	// What others do on the machine costs some; what waits for a hung worker costs 90.
+	if n > max(before, 0)+6 || gap > 250 {
+		t.Errorf("the other session lost %.1f frames meanwhile and %.1f before; it went %.0f ms without one", n, before, gap)
 	}
 }
 
