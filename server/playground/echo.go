@@ -109,10 +109,14 @@ func newEcho(log []io.Writer) *echo {
 	return &echo{log: log, held: map[int]bool{}, buttons: map[int]int{}, down: map[int]bool{}}
 }
 
-// note writes a line of the log. The first writer that fails is reported by the caller.
+// note writes a line of the log, of now unless the event says when. The first writer that fails
+// is reported by the caller.
 func (e *echo) note(ev Event) {
 	e.seq++
-	ev.Seq, ev.At, ev.X, ev.Y = e.seq, media.Now(), e.x, e.y
+	ev.Seq, ev.X, ev.Y = e.seq, e.x, e.y
+	if ev.At == 0 {
+		ev.At = media.Now()
+	}
 	if len(e.log) == 0 {
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"fenrir/media"
 	"fenrir/media/input/keysym"
 	"fenrir/server/playground/canvas"
 	"fenrir/server/playground/tone"
@@ -284,6 +285,7 @@ func (p *player) draw() error {
 	if p.visible != want || !want.is {
 		rows = m.Height
 	}
+	given := media.Now()
 	p.win.Show(pic, 0, 0, m.Width, rows)
 	p.painted[pic.Index], p.visible, p.dirty = want, want, false
 	now := time.Now()
@@ -291,7 +293,7 @@ func (p *player) draw() error {
 	for now.Sub(p.shown[0]) > time.Second {
 		p.shown = p.shown[1:]
 	}
-	p.noteFlip()
+	p.noteFlip(given)
 	if !p.ready {
 		p.ready = true
 		p.echo.note(Event{Kind: KindReady, Width: m.Width, Height: m.Height, PID: os.Getpid(), Mode: string(p.mode), Frame: p.frame})
@@ -377,9 +379,10 @@ func (p *player) hurry() error {
 	strip.Frame = p.frame
 	strip.draw(m)
 	width, height := p.patch(m)
+	given := media.Now()
 	p.win.Show(pic, 0, 0, width, height)
 	p.painted[pic.Index], p.dirty = flat{}, false
-	p.noteFlip()
+	p.noteFlip(given)
 	return nil
 }
 
@@ -397,8 +400,9 @@ func (p *player) patch(m canvas.Image) (width, height int) {
 	return width, height
 }
 
-// noteFlip logs the moment at which a flip was given to the X server.
-func (p *player) noteFlip() {
+// noteFlip logs the moment at which a flip was given to the X server. It is taken before
+// that: afterwards the X server may have run, and a frame with the flip be on its way.
+func (p *player) noteFlip(given media.Stamp) {
 	if !p.flipped {
 		return
 	}
@@ -407,7 +411,7 @@ func (p *player) noteFlip() {
 	if p.white {
 		detail = "white"
 	}
-	p.echo.note(Event{Kind: KindFlip, Frame: p.frame, Detail: detail})
+	p.echo.note(Event{Kind: KindFlip, At: given, Frame: p.frame, Detail: detail})
 }
 
 // command does what the function keys and Ctrl+Q ask for.
