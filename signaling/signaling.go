@@ -25,7 +25,8 @@ type Attachment interface {
 	// context.Cause is then a *media.Cause.
 	Context() context.Context
 	// NextVideo blocks until a unit for this peer is there, or ctx or Context
-	// ends. The first one is a key frame, and so is the first after a loss.
+	// ends. The first one is a key frame, and so is the first after a loss. Units
+	// are kept from the first call on: it is made when they can be sent.
 	NextVideo(ctx context.Context) (media.Unit, error)
 	// NextAudio is the same for Opus packets; a slow reader loses the oldest.
 	NextAudio(ctx context.Context) (media.Unit, error)

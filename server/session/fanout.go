@@ -15,13 +15,21 @@ const (
 	maxQueued  = 32                     // units, whenever they came
 )
 
+// urgency is why a reader needs a key frame.
+type urgency bool
+
+const (
+	repair  urgency = false // it lost something, and still shows what it had
+	showing urgency = true  // it has nothing to show
+)
+
 // Fanout hands the units of one encoder to any number of readers. Write never
 // blocks: a video reader that falls behind loses everything up to the next key
 // frame, which is asked for; an audio reader loses the oldest packets. Units
 // are shared, not copied.
 type Fanout struct {
 	kind   media.Kind
-	askKey func() // asks the encoder for a key frame; never blocks
+	askKey func(urgency) // asks the encoder for a key frame; never blocks
 
 	mu      sync.Mutex // guards what follows; nothing is called while it is held
 	readers map[*Reader]struct{}
@@ -30,9 +38,9 @@ type Fanout struct {
 }
 
 // NewFanout makes a Fanout for units of one kind. askKey may be nil for audio.
-func NewFanout(kind media.Kind, askKey func()) *Fanout {
+func NewFanout(kind media.Kind, askKey func(urgency)) *Fanout {
 	if askKey == nil {
-		askKey = func() {}
+		askKey = func(urgency) {}
 	}
 	return &Fanout{kind: kind, askKey: askKey, readers: make(map[*Reader]struct{})}
 }
@@ -44,17 +52,19 @@ type Reader struct {
 
 	mu      sync.Mutex // guards what follows
 	queue   []media.Unit
+	begun   bool // it was read from
 	needKey bool
 	paused  bool
 	dropped uint64
 	closed  error
 }
 
-// NewReader subscribes. A video reader first gets a key frame, which is asked
-// for at once. The caller closes the Reader.
+// NewReader subscribes. Units are kept for the Reader from its first Next on, and a
+// video reader gets a key frame first, which is asked for then: a client takes round
+// trips to connect, and what was made meanwhile would be too old for it. The caller
+// closes the Reader.
 func (f *Fanout) NewReader() *Reader {
-	first := f.kind == media.Video
-	r := &Reader{of: f, wake: make(chan struct{}, 1), needKey: first}
+	r := &Reader{of: f, wake: make(chan struct{}, 1), needKey: f.kind == media.Video}
 	f.mu.Lock()
 	if f.closed != nil {
 		r.closed = f.closed
@@ -62,9 +72,6 @@ func (f *Fanout) NewReader() *Reader {
 		f.readers[r] = struct{}{}
 	}
 	f.mu.Unlock()
-	if first {
-		f.askKey()
-	}
 	return r
 }
 
@@ -111,7 +118,7 @@ func (f *Fanout) Write(u media.Unit) {
 	}
 	f.mu.Unlock()
 	if ask {
-		f.askKey()
+		f.askKey(repair)
 	}
 }
 
@@ -149,7 +156,7 @@ func (f *Fanout) Close(err error) {
 func (r *Reader) put(u media.Unit) (askKey bool) {
 	r.mu.Lock()
 	switch {
-	case r.paused:
+	case r.paused, !r.begun:
 		r.mu.Unlock()
 		return false
 	case r.needKey && !u.Key:
@@ -208,9 +215,21 @@ func (r *Reader) end(err error) {
 	r.signal()
 }
 
+// begin has units kept from now on, if they were not yet.
+func (r *Reader) begin() {
+	r.mu.Lock()
+	ask := !r.begun && r.needKey && !r.paused
+	r.begun = true
+	r.mu.Unlock()
+	if ask {
+		r.of.askKey(showing)
+	}
+}
+
 // Next blocks until a unit is there, the Fanout was closed (its error), or ctx
 // ended (its cause). One goroutine reads.
 func (r *Reader) Next(ctx context.Context) (media.Unit, error) {
+	r.begin()
 	for {
 		r.mu.Lock()
 		if len(r.queue) > 0 {
@@ -242,10 +261,10 @@ func (r *Reader) Pause(paused bool) {
 		r.queue = r.queue[:0]
 	}
 	r.needKey = r.of.kind == media.Video
-	ask := r.needKey && !paused
+	ask := r.needKey && r.begun && !paused
 	r.mu.Unlock()
 	if ask {
-		r.of.askKey()
+		r.of.askKey(showing)
 	}
 }
 

@@ -30,11 +30,80 @@ func TestNewReaderStartsWithKeyFrame(t *testing.T) {
 	})
 }
 
+// TestAClientThatConnectsSlowlyBeginsAtOnce: what is made while a client connects is
+// neither kept nor lost to it, and its key frame is asked for when it can be sent, so
+// that a slow path's client does not wait for the gap between key frames.
+func TestAClientThatConnectsSlowlyBeginsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHost{tick: make(chan struct{})}
+		s := start(t, h, testConfig())
+		synctest.Wait()
+		other := attach(t, s, "tab-other")
+		if _, err := other.NextVideo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.tick <- struct{}{}
+		if _, err := other.NextVideo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		other.RequestKeyFrame() // within the gap: it waits
+		p := attach(t, s, "tab-one-1")
+		for range 20 {
+			time.Sleep(time.Second / 60) // virtual
+			h.tick <- struct{}{}
+		}
+		synctest.Wait()
+		keys := h.count(media.OrderKeyFrame)
+		began := time.Now()
+		u, err := p.NextVideo(t.Context())
+		if err != nil || !u.Key || u.Frame < 20 {
+			t.Errorf("the first unit: frame %d, key %v, %v; want a new key frame", u.Frame, u.Key, err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it waited %v for its key frame", took)
+		}
+		if p.video.Dropped() != 0 || p.audio.Dropped() != 0 {
+			t.Errorf("%d frames and %d packets of sound were lost while it connected, want none", p.video.Dropped(), p.audio.Dropped())
+		}
+		time.Sleep(time.Second) // virtual
+		synctest.Wait()
+		if n := h.count(media.OrderKeyFrame) - keys; n != 1 {
+			t.Errorf("%d key frames were ordered, want one for both", n)
+		}
+		over(t, s)
+	})
+}
+
+// TestNewcomersDoNotFloodTheOthersWithKeyFrames has a client come and go without a
+// pause.
+func TestNewcomersDoNotFloodTheOthersWithKeyFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &fakeHost{}
+		s := start(t, h, testConfig())
+		synctest.Wait()
+		before := h.count(media.OrderKeyFrame)
+		began := time.Now()
+		for time.Since(began) < 10*time.Second { // virtual
+			p := attach(t, s, "tab-one-1")
+			if u, err := p.NextVideo(t.Context()); err != nil || !u.Key {
+				t.Fatalf("key %v, %v", u.Key, err)
+			}
+			p.Detach(&media.Cause{Code: media.CauseLeft})
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := h.count(media.OrderKeyFrame) - before; n > 32 {
+			t.Errorf("%d key frames in 10 s, want two a second and one more", n)
+		}
+		over(t, s)
+	})
+}
+
 func TestNothingWaitsLongerThanATenthOfASecond(t *testing.T) {
 	for _, kind := range []media.Kind{media.Video, media.Audio} {
 		asked := 0
-		f := NewFanout(kind, func() { asked++ })
+		f := NewFanout(kind, func(urgency) { asked++ })
 		r := f.NewReader()
+		r.begin()
 		asked = 0
 		at := media.Stamp(1e12)
 		for i := range 100 {
@@ -62,6 +131,7 @@ func TestSlowReaderDoesNotDisturbOthers(t *testing.T) {
 		s := start(t, h, testConfig())
 		synctest.Wait()
 		slow, fast := attach(t, s, "slow-tab-1"), attach(t, s, "fast-tab-1")
+		slow.video.begin()
 		got := 0
 		for i := range 200 {
 			if i > 0 {

@@ -14,7 +14,7 @@ import (
 // worker's affair (TestParameterSetsTravelTogether).
 func TestJoinsBeginWithAKeyFrame(t *testing.T) {
 	asked := false
-	f := NewFanout(media.Video, func() { asked = true })
+	f := NewFanout(media.Video, func(urgency) { asked = true })
 	type viewer struct {
 		*Reader
 		stays int    // frames
@@ -26,7 +26,9 @@ func TestJoinsBeginWithAKeyFrame(t *testing.T) {
 	for frame := uint32(0); joined < 1000 || len(there) > 0; frame++ {
 		for joined < 1000 && rand.IntN(3) == 0 {
 			joined++
-			there = append(there, &viewer{Reader: f.NewReader(), stays: 1 + rand.IntN(60), fresh: true})
+			v := &viewer{Reader: f.NewReader(), stays: 1 + rand.IntN(60), fresh: true}
+			v.begin()
+			there = append(there, v)
 		}
 		// The encoder takes up to four frames to heed the wish.
 		key := asked && rand.IntN(4) == 0 || frame == 0

@@ -117,7 +117,7 @@ func (p *Peer) Painted(r media.Paint) {
 	case tell:
 		s.log.Warn("peer paints nothing, sending a key frame", "peer", p.spec.ID, "black", black, "sent", r.Sent, "painted", r.Frames)
 		s.tell(media.Event{Kind: media.EventPeerBlack, Peer: p.spec.ID, Why: "key-frame", Detail: why.Detail})
-		p.rung.askKey()
+		p.rung.askKey(repair)
 		p.box.put(media.Note{Notice: media.NewCause(media.CauseNoPicture, "%s; a fresh one is on its way", why.Detail)})
 	case wasTold && after == media.PictureOK:
 		s.log.Info("peer paints again", "peer", p.spec.ID)

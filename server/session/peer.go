@@ -196,7 +196,7 @@ func (p *Peer) NextAudio(ctx context.Context) (media.Unit, error) { return p.aud
 func (p *Peer) NextNote(ctx context.Context) (media.Note, error) { return p.box.next(ctx, p.ctx) }
 
 // RequestKeyFrame implements signaling.Attachment.
-func (p *Peer) RequestKeyFrame() { p.rung.askKey() }
+func (p *Peer) RequestKeyFrame() { p.rung.askKey(repair) }
 
 // Estimate implements signaling.Attachment.
 func (p *Peer) Estimate(kbps int) {

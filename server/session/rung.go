@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	keyFrameGap  = 500 * time.Millisecond // at most one asked-for key frame per gap and encoder
+	keyFrameGap  = 500 * time.Millisecond // at most one asked-for key frame per gap and encoder,
+	showingGap   = time.Second            // and per this gap one more for who has nothing to show
 	bitrateGap   = time.Second            // at most one raise of the bitrate per gap
 	breakerLives = 10                     // worker lives in a row without a single frame until the session gives up
 	breakerShort = 100                    // worker lives in a row of less than shortLife until the session gives up
@@ -46,6 +47,8 @@ type rung struct {
 	scale    int        // the same, percent of the picture's width and height
 	stair    stair
 	keyAt    time.Time // when a key frame was last ordered
+	keyMade  time.Time // when one last came
+	showAt   time.Time // when one was last ordered within the gap, for who had nothing to show
 	keyTimer *time.Timer
 	element  string                  // from the worker's ready report
 	frames   uint64                  // of this life
@@ -64,22 +67,40 @@ func (r *rung) order(o media.Order) {
 }
 
 // askKey orders a key frame, at once if the last one is long enough ago, else
-// as soon as it is. Requests in between fold into one. Never blocks.
-func (r *rung) askKey() {
+// as soon as it is. Requests in between fold into one. Who has nothing to show need
+// not wait, as long as that is rare; nor does it need another one than what is being
+// made. Never blocks.
+func (r *rung) askKey(why urgency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.keyTimer != nil {
+	now := time.Now()
+	wait := keyFrameGap - now.Sub(r.keyAt)
+	switch {
+	case wait <= 0:
+	case why == showing && r.keyMade.Before(r.keyAt):
+		return
+	case why == showing && now.Sub(r.showAt) >= showingGap:
+		r.showAt = now
+	default:
+		if r.keyTimer == nil {
+			r.keyTimer = time.AfterFunc(wait, func() {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.keyTimer = nil
+				r.orderKey()
+			})
+		}
 		return
 	}
-	if wait := keyFrameGap - time.Since(r.keyAt); wait > 0 {
-		r.keyTimer = time.AfterFunc(wait, func() {
-			r.mu.Lock()
-			r.keyTimer = nil
-			r.keyAt = time.Now()
-			r.mu.Unlock()
-			r.order(media.Order{Kind: media.OrderKeyFrame})
-		})
-		return
+	r.orderKey()
+}
+
+// orderKey orders a key frame, which is also what a later one was to be ordered for.
+// Called with r.mu held.
+func (r *rung) orderKey() {
+	if r.keyTimer != nil {
+		r.keyTimer.Stop() // one that runs already orders one more, which does no harm
+		r.keyTimer = nil
 	}
 	r.keyAt = time.Now()
 	r.order(media.Order{Kind: media.OrderKeyFrame})
@@ -214,6 +235,9 @@ func (r *rung) Unit(u media.Unit) {
 		r.frames++
 		r.frameAt = time.Now()
 		first := r.frames == 1
+		if u.Key {
+			r.keyMade = r.frameAt
+		}
 		r.mu.Unlock()
 		r.video.Write(u)
 		if first {

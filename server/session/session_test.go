@@ -70,6 +70,7 @@ func TestWorkerDeathLeavesTheProgramAndThePeers(t *testing.T) {
 		}
 		s := start(t, h, testConfig())
 		p := attach(t, s, "tab-one-1")
+		p.video.begin()
 		synctest.Wait()
 		for i := range 5 {
 			die <- struct{}{}

@@ -89,6 +89,8 @@ func TestWhoWantsAnotherStreamGetsAWorkerOfItsOwn(t *testing.T) {
 		synctest.Wait()
 		tab := attach(t, s, "tab-one-1")
 		client := join(t, s, moonlight("client-1", 1280, 720))
+		tab.audio.begin()
+		client.audio.begin()
 		synctest.Wait()
 		w := h.workers()
 		if len(w) != 2 {
@@ -115,6 +117,7 @@ func TestWhoWantsAnotherStreamGetsAWorkerOfItsOwn(t *testing.T) {
 		spec := moonlight("client-3", 1280, 720)
 		spec.Audio = &media.AudioSpec{Kbps: 256, FrameMs: 5, Channels: 6, Constant: true}
 		surround := join(t, s, spec)
+		surround.audio.begin()
 		synctest.Wait()
 		if w = h.workers(); len(w) != 3 || w[2].Video != nil || w[2].Audio.Channels != 6 || surround.rung != client.rung {
 			t.Fatalf("workers %+v, want a third for the sound alone", w)

@@ -203,10 +203,6 @@ func (st *Stream) pumpVideo(ctx context.Context) {
 	}
 }
 
-// staleSound is how old the first packet of sound may be: what waited for the client
-// would delay all that follows.
-const staleSound = 40 * time.Millisecond
-
 // pumpAudio does the same with Opus packets.
 func (st *Stream) pumpAudio(ctx context.Context) {
 	select {
@@ -222,9 +218,6 @@ func (st *Stream) pumpAudio(ctx context.Context) {
 			return
 		}
 		if sound == nil {
-			if media.Now().Sub(u.Stages.Captured) > staleSound {
-				continue
-			}
 			c := av.AudioConfig{Millis: st.config.FrameMs, Size: len(u.Data), KeyID: st.launch.KeyID}
 			if st.config.Seal&rtsp.SealAudio != 0 {
 				c.Key = st.key[:]

@@ -48,27 +48,13 @@ func (p *Peer) pumpVideo(ctx context.Context) {
 	}
 }
 
-// How a stream of sound begins: with a packet younger than staleSound, or after
-// maxStale packets with whatever there is.
-const (
-	staleSound = 40 * time.Millisecond
-	maxStale   = 32
-)
-
-// pumpAudio does the same with Opus packets. It begins with a fresh one: the
-// sound that waited for the connection would come in a burst, and a receiver
-// takes seconds to get rid of that delay.
+// pumpAudio does the same with Opus packets.
 func (p *Peer) pumpAudio(ctx context.Context) {
-	for skipped := 0; ; {
+	for {
 		u, err := p.att.NextAudio(ctx)
 		if err != nil {
 			return
 		}
-		if skipped < maxStale && media.Now().Sub(u.Stages.Captured) > staleSound {
-			skipped++
-			continue
-		}
-		skipped = maxStale
 		if err := p.audio.Send(ctx, &u); err != nil {
 			p.counts.unsent.Add(1)
 		}
