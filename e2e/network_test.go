@@ -309,15 +309,8 @@ func quantile(v []float64, p float64) float64 {
 // TestNetwork is the grid's short form: one lossy path and one that gets slow.
 func TestNetwork(t *testing.T) {
 	n := newNetwork(t)
-	// What this machine shows on a path that does nothing to the picture.
-	base := n.measure(cell{name: "RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond}, takes: 8 * time.Second}, 3*time.Second)
-	logFigures(t, base)
-	if base.FPS < 45 {
-		// Starved of CPU, browser and server lose and delay more than any path.
-		t.Skipf("this machine shows %.1f of 60 frames a second on a clean path just now (load %s): nothing can be said of a bad one", base.FPS, base.Load)
-	}
 	t.Run("5 % loss", func(t *testing.T) {
-		n.once(t, cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, func(f figures) (wrong []string) {
+		n.once(t, cell{name: "5 % loss, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Loss: 0.05}, takes: 15 * time.Second}, func(base, f figures) (wrong []string) {
 			if f.FPS < min(50, 0.85*base.FPS) {
 				wrong = append(wrong, fmt.Sprintf("%.1f frames a second are shown, want 50 (%.1f on a clean path)", f.FPS, base.FPS))
 			}
@@ -326,7 +319,7 @@ func TestNetwork(t *testing.T) {
 			}
 			// The p95 that counts is that of a minute, see make net: of some forty clicks
 			// it is the second worst, which chance makes anything from 100 to 180 ms.
-			if f.TripP50 > max(100, base.TripP50+40) || f.TripP95 > 200 {
+			if f.TripP50 > max(100, base.TripP50+40) || f.TripP95 > max(200, base.TripP95+100) {
 				wrong = append(wrong, fmt.Sprintf("click to photon p50 is %.0f and p95 %.0f ms, want 100 and 200 (%.0f and %.0f on a clean path)", f.TripP50, f.TripP95, base.TripP50, base.TripP95))
 			}
 			return wrong
@@ -336,7 +329,7 @@ func TestNetwork(t *testing.T) {
 		n.once(t, cell{
 			name: "8 → 2 Mbit/s, RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond, Rate: 8_000_000},
 			steps: []step{{3 * time.Second, 2_000_000}}, takes: 13 * time.Second,
-		}, func(f figures) (wrong []string) {
+		}, func(base, f figures) (wrong []string) {
 			if b := f.BelowIn[0]; b < 0 || b > 2 {
 				wrong = append(wrong, fmt.Sprintf("the bitrate is below the path's %.1f s after it fell, want 2", b))
 			}
@@ -353,16 +346,23 @@ func TestNetwork(t *testing.T) {
 	})
 }
 
-// once measures a cell up to three times until nothing is wrong with it. Chance
-// decides which packets are lost, and a p95 of some forty clicks hangs on the
-// second worst: what a change has broken is wrong each time.
-func (n *network) once(t *testing.T, c cell, verdict func(figures) []string) {
+// once measures a cell up to three times until nothing is wrong with it, each time
+// after what this machine shows on a path that does nothing to the picture, which it
+// is judged by. Chance decides which packets are lost, and a p95 of some forty clicks
+// hangs on the second worst: what a change has broken is wrong each time.
+func (n *network) once(t *testing.T, c cell, verdict func(base, f figures) []string) {
 	t.Helper()
 	var wrong []string
 	for range 3 {
+		base := n.measure(cell{name: "RTT 20 ms", shape: route.Shape{Delay: 10 * time.Millisecond}, takes: 8 * time.Second}, 3*time.Second)
+		logFigures(t, base)
+		if base.FPS < 45 {
+			// Starved of CPU, browser and server lose and delay more than any path.
+			t.Skipf("this machine shows %.1f of 60 frames a second on a clean path just now (load %s): nothing can be said of a bad one", base.FPS, base.Load)
+		}
 		f := n.measure(c, 3*time.Second)
 		logFigures(t, f)
-		if wrong = verdict(f); len(wrong) == 0 {
+		if wrong = verdict(base, f); len(wrong) == 0 {
 			return
 		}
 		t.Logf("not so this time: %s", strings.Join(wrong, "; "))
