@@ -70,7 +70,7 @@ func (h *host) explain() {
 
 // info implements API.Info from what is known; it asks nobody.
 func (h *host) info(context.Context) api.ServerInfo {
-	out := api.ServerInfo{Encoders: h.encoders.Found}
+	out := api.ServerInfo{Encoders: h.encoders.Found, ICEServers: len(h.cfg.Network.ICEServers)}
 	if c, err := h.encoders.Choose(h.encoders.Order); err != nil {
 		out.Choice.Reason = err.Error()
 	} else {

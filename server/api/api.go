@@ -172,6 +172,9 @@ type ServerInfo struct {
 	GPUs     []GPU           `json:"gpus"`
 	GPUNote  string          `json:"gpu_note"` // why there are none, or what to know about them
 	Limits   Limits          `json:"limits"`
+	// ICEServers is how many STUN and TURN servers a client is told. Where there are
+	// none, it can send its offer with its hello.
+	ICEServers int `json:"ice_servers"`
 }
 
 // Choice is the encoder that would be taken now, and why.

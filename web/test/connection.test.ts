@@ -118,8 +118,8 @@ class World {
     timers: this.clock,
   };
 
-  connect(): Connection {
-    return new Connection({ url: "wss://x", peer: "12345678", codecs: ["h264"], maxKbps: 0, viewOnly: false }, this.parts);
+  connect(early = false): Connection {
+    return new Connection({ url: "wss://x", peer: "12345678", codecs: ["h264"], maxKbps: 0, viewOnly: false, early }, this.parts);
   }
   get socket(): FakeSocket {
     return this.sockets.at(-1) as FakeSocket;
@@ -160,6 +160,61 @@ test("a connection says hello, offers, trickles and is connected", async () => {
   assert.deepEqual(w.peer.channels.map((ch) => ch.label), ["input", "motion", "events", "stages"]);
   assert.deepEqual(w.peer.configuration.iceServers, [{ urls: ["stun:example.org"] }]);
   assert.equal(w.clock.pending, 0, "a deadline is left over");
+});
+
+test("an early offer goes out with the hello", async () => {
+  const w = new World();
+  const c = w.connect(true);
+  const seen = watch(c);
+  c.open();
+  await settle();
+  assert.deepEqual(w.peer.offers, [false], "the offer is made while the websocket connects");
+  w.socket.open();
+  await settle();
+  assert.deepEqual(w.socket.types(), ["hello", "offer", "candidate"]);
+  w.socket.say({ ...welcome, ice_servers: null });
+  w.socket.say({ type: "answer", id: 1, sdp: "answer" });
+  await settle();
+  w.peer.become("connected");
+  assert.deepEqual(seen.states, ["signaling", "negotiating", "connected"]);
+  assert.deepEqual(w.peer.offers, [false]);
+  assert.equal(w.clock.pending, 0, "a deadline is left over");
+});
+
+test("an early offer that nobody answers is given up", async () => {
+  const w = new World();
+  const c = w.connect(true);
+  const seen = watch(c);
+  c.open();
+  w.socket.open();
+  await settle();
+  w.socket.say({ ...welcome, ice_servers: [] });
+  await settle();
+  w.clock.advance(6000);
+  w.socket.closed(1000);
+  assert.deepEqual([seen.closed[0]?.code, seen.closed[0]?.retry], ["negotiation-failed", true]);
+  assert.equal(w.clock.pending, 0);
+});
+
+test("ICE servers that were not expected are kept for the next offer", async () => {
+  const w = new World();
+  const c = w.connect(true);
+  c.open();
+  await w.up();
+  assert.equal(c.state, "connected");
+  assert.deepEqual(w.peer.offers, [false]);
+  assert.deepEqual(w.peer.configuration.iceServers, [{ urls: ["stun:example.org"] }]);
+  assert.equal(w.clock.pending, 0);
+});
+
+test("an early offer of a connection that was closed meanwhile stays here", async () => {
+  const w = new World();
+  const c = w.connect(true);
+  c.open();
+  w.socket.open();
+  c.close();
+  await settle();
+  assert.ok(!w.socket.types().includes("offer"));
 });
 
 test("input starts when both of its channels are open", async () => {
@@ -278,7 +333,7 @@ test("close codes without a bye are understood", async () => {
 
 test("a browser that makes no peer connection is told so", async () => {
   const w = new World();
-  const c = new Connection({ url: "wss://x", peer: "12345678", codecs: ["h264"], maxKbps: 0, viewOnly: false }, {
+  const c = new Connection({ url: "wss://x", peer: "12345678", codecs: ["h264"], maxKbps: 0, viewOnly: false, early: false }, {
     ...w.parts,
     peer: () => {
       throw new Error("switched off");

@@ -72,9 +72,11 @@ test("codecs: what can be decoded, in order, or the one that was asked for", () 
   assert.deepEqual(decodable(can, "auto"), ["h264", "av1", "vp8"]);
   assert.deepEqual(decodable(can, "av1"), ["av1"]);
   assert.deepEqual(decodable(can, "h265"), []);
-  const names = preferences(can.map((mimeType) => ({ mimeType })), "h264").map((c) => c.mimeType);
+  const names = preferences(can.map((mimeType) => ({ mimeType })), ["h264"]).map((c) => c.mimeType);
   assert.deepEqual(names, ["video/H264", "video/H264", "video/rtx", "video/flexfec-03"]);
-  assert.deepEqual(preferences([{ mimeType: "video/rtx" }], "h264"), []);
+  assert.deepEqual(preferences([{ mimeType: "video/rtx" }], ["h264"]), []);
+  const several = preferences(can.map((mimeType) => ({ mimeType })), ["av1", "h264"]).map((c) => c.mimeType);
+  assert.deepEqual(several, ["video/AV1", "video/H264", "video/H264", "video/rtx", "video/flexfec-03"]);
 });
 
 test("the offer asks for stereo, once, and for Opus only", () => {

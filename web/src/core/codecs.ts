@@ -18,10 +18,10 @@ export function decodable(mimeTypes: readonly string[], wanted: Codec | "auto"):
   return ORDER.filter((codec) => can.has(codec));
 }
 
-/** The capabilities for one codec: it, and what repairs losses. */
-export function preferences<T extends { mimeType: string }>(all: readonly T[], codec: Codec): T[] {
+/** The capabilities for these codecs, in their order: them, and what repairs losses. */
+export function preferences<T extends { mimeType: string }>(all: readonly T[], codecs: readonly Codec[]): T[] {
   const name = (c: T): string => c.mimeType.toLowerCase();
-  const chosen = all.filter((c) => name(c) === `video/${codec}`);
+  const chosen = codecs.flatMap((codec) => all.filter((c) => name(c) === `video/${codec}`));
   if (chosen.length === 0) return [];
   const repair = all.filter((c) => /^video\/(rtx|red|ulpfec|flexfec-03)$/.test(name(c)));
   return [...chosen, ...repair];

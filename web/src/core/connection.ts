@@ -80,6 +80,11 @@ export interface ConnectionOptions {
   codecs: Codec[];
   maxKbps: number;
   viewOnly: boolean;
+  /**
+   * Whether the server is known to name no ICE servers: then the offer goes out with
+   * the hello, a round trip earlier, instead of after the welcome.
+   */
+  early: boolean;
 }
 
 /** The browser's parts, so that tests bring their own. */
@@ -96,6 +101,8 @@ export const browserParts: ConnectionParts = {
   capabilities: () => RTCRtpReceiver.getCapabilities("video")?.codecs ?? [],
   timers: realTimers,
 };
+
+const UNANSWERED = { code: "negotiation-failed", detail: "The server did not answer the offer.", retry: true };
 
 const CONFIGURATION: RTCConfiguration = { bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" };
 
@@ -125,6 +132,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #answered = 0;
   #candidates: RTCIceCandidateInit[] = [];
   #outgoing: RTCIceCandidate[] | null = [];
+  /** The offer that is made while the websocket connects. */
+  #draft: Promise<string | null> | null = null;
   #deadline: unknown = null;
   #gone: unknown = null;
   #unstable = false;
@@ -166,6 +175,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     try {
       // Made while the websocket connects: the first answer finds it ready.
       this.#prepare();
+      if (this.#options.early) this.#draft = this.#early();
     } catch (error) {
       this.#shut({ code: "negotiation-failed", detail: messageOf(error), retry: false }, false);
       return;
@@ -182,6 +192,7 @@ export class Connection extends Emitter<ConnectionEvents> {
         max_kbps: this.#options.maxKbps,
         view_only: this.#options.viewOnly,
       });
+      void this.#draft?.then((sdp) => this.#sendOffer(sdp));
     };
     socket.onmessage = (event: MessageEvent<unknown>) => this.#receive(event.data);
     socket.onclose = (event) => this.#socketClosed(event.code, event.reason);
@@ -275,12 +286,33 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.emit("session", welcome.session);
     try {
       this.#peer?.setConfiguration({ ...CONFIGURATION, iceServers: welcome.ice_servers ?? [] });
-      const wanted = preferences(this.#parts.capabilities(), welcome.codec);
-      if (wanted.length > 0) this.#video?.setCodecPreferences(wanted);
+      if (this.#draft) {
+        // Servers that nobody expected come too late for the early offer: they serve the
+        // next one, which there is as soon as no path is found without them.
+        this.#bound(ANSWER_MS, UNANSWERED);
+        return;
+      }
+      this.#prefer([welcome.codec]);
       await this.#offer(false);
     } catch (error) {
       this.#shut({ code: "negotiation-failed", detail: messageOf(error), retry: false }, true);
     }
+  }
+
+  /** Makes the first offer before the server has said which codec it sends: any that it may. */
+  async #early(): Promise<string | null> {
+    try {
+      this.#prefer(this.#options.codecs);
+      return await this.#describe(false);
+    } catch (error) {
+      this.#shut({ code: "negotiation-failed", detail: messageOf(error), retry: false }, true);
+      return null;
+    }
+  }
+
+  #prefer(codecs: readonly Codec[]): void {
+    const wanted = preferences(this.#parts.capabilities(), codecs);
+    if (wanted.length > 0) this.#video?.setCodecPreferences(wanted);
   }
 
   #prepare(): void {
@@ -342,25 +374,33 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   async #offer(iceRestart: boolean): Promise<void> {
+    this.#sendOffer(await this.#describe(iceRestart));
+    if (this.#peer) this.#bound(ANSWER_MS, UNANSWERED);
+  }
+
+  /** Makes an offer and takes it for ours; its candidates wait until it is sent. Null if the connection ended meanwhile. */
+  async #describe(iceRestart: boolean): Promise<string | null> {
     const peer = this.#peer;
-    if (!peer) return;
+    if (!peer) return null;
     this.#outgoing = [];
     this.#offering = true;
-    let sdp: string;
     try {
       const offer = await peer.createOffer({ iceRestart });
-      sdp = withRoundTrips(withStereo(offer.sdp ?? ""));
+      const sdp = withRoundTrips(withStereo(offer.sdp ?? ""));
       await peer.setLocalDescription({ type: "offer", sdp });
+      return this.#peer === peer ? sdp : null;
     } finally {
       this.#offering = false;
     }
-    if (this.#peer !== peer) return;
+  }
+
+  #sendOffer(sdp: string | null): void {
+    if (sdp === null || !this.#peer) return;
     this.#mark("offer");
     this.#send({ type: "offer", id: ++this.#offerID, sdp });
     const waiting = this.#outgoing ?? [];
     this.#outgoing = null;
     for (const candidate of waiting) this.#sendCandidate(candidate);
-    this.#bound(ANSWER_MS, { code: "negotiation-failed", detail: "The server did not answer the offer.", retry: true });
   }
 
   async #answer(id: number, sdp: string): Promise<void> {

@@ -25,6 +25,8 @@ export interface PlayerOptions {
   session: string;
   peer: string;
   viewOnly: boolean;
+  /** Whether the server is known to name no ICE servers; see ConnectionOptions. */
+  early: boolean;
   codec: Codec | "auto";
   maxKbps: number;
   stage: HTMLElement;
@@ -69,6 +71,8 @@ export class Player extends Emitter<PlayerEvents> {
   readonly #meter = new StatsMeter();
   readonly #clock = new ServerClock();
   #codec: Codec | "auto";
+  /** Whether the server names no ICE servers, as far as is known. */
+  #early: boolean;
   #maxKbps: number;
   #session: SessionState | null = null;
   #timing: Timing | null = null;
@@ -90,6 +94,7 @@ export class Player extends Emitter<PlayerEvents> {
     super();
     this.#options = options;
     this.#codec = options.codec;
+    this.#early = options.early;
     this.#maxKbps = options.maxKbps;
     this.capture = new Capture(options.stage, this.input, platformOf(navigator.platform));
     this.sound = new Sound(options.audio);
@@ -260,6 +265,7 @@ export class Player extends Emitter<PlayerEvents> {
       codecs: decodable(mimes, this.#codec),
       maxKbps: this.#maxKbps,
       viewOnly,
+      early: this.#early,
     });
   }
 
@@ -284,6 +290,7 @@ export class Player extends Emitter<PlayerEvents> {
     this.#watchdog.reset();
     c.on("welcome", (welcome) => {
       this.#agreed = welcome.codec;
+      this.#early = (welcome.ice_servers ?? []).length === 0;
       this.#setGrant(welcome.grant);
     });
     c.on("session", (session) => {

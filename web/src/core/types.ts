@@ -191,6 +191,8 @@ export interface ServerInfo {
   gpus: GPU[] | null;
   gpu_note: string;
   limits: Limits;
+  /** How many STUN and TURN servers a welcome names. */
+  ice_servers: number;
 }
 
 /**

@@ -1,5 +1,5 @@
 import { Api, asApiError } from "../core/api";
-import type { App, Limits, Person, SessionState } from "../core/types";
+import type { App, Person, ServerInfo, SessionState } from "../core/types";
 import { diagnostics } from "./diagnostics";
 import { announce, fill, h } from "./dom";
 import { errorPanel } from "./error-panel";
@@ -49,7 +49,7 @@ class Main {
   readonly #api = new Api();
   readonly #peer = peerID();
   #person: Person | null = null;
-  #limits: Limits | null = null;
+  #server: ServerInfo | null = null;
   #view = "loading";
   #play: Play | null = null;
   #stop: () => void = () => undefined;
@@ -123,17 +123,18 @@ class Main {
   #signedIn(person: Person): void {
     this.#person = person;
     void detect();
-    void this.#loadLimits();
+    void this.#loadServer();
     // The token in the address was used up.
     if (route().name === "setup") history.replaceState(null, "", "#/");
     this.#show();
   }
 
-  async #loadLimits(): Promise<void> {
+  async #loadServer(): Promise<void> {
     try {
-      this.#limits = (await this.#api.server()).limits ?? null;
+      this.#server = await this.#api.server();
     } catch {
-      // Only menus depend on it; whatever is out of range the server refuses.
+      // Only menus depend on it, and how soon a connection begins; whatever is out
+      // of range the server refuses.
     }
   }
 
@@ -195,7 +196,8 @@ class Main {
       api: this.#api,
       target,
       peer: this.#peer,
-      limits: this.#limits,
+      limits: this.#server?.limits ?? null,
+      early: this.#server?.ice_servers === 0,
       began,
       created: (id) => this.#address(`#play/${id}`),
       library: () => this.#go("#/"),

@@ -35,6 +35,8 @@ export interface PlayParts {
   target: PlayTarget;
   peer: string;
   limits: Limits | null;
+  /** Whether the server is known to name no ICE servers. */
+  early: boolean;
   /** performance.now() of the click on Play, or 0 for the load of the page. */
   began: number;
   /** A new session got its id: it belongs into the address. */
@@ -221,6 +223,7 @@ export class Play {
       session: id,
       peer: this.#parts.peer,
       viewOnly: watch,
+      early: this.#parts.early,
       codec: prefs.codec,
       maxKbps: prefs.maxKbps,
       stage: this.#stage,
